@@ -1,0 +1,42 @@
+// Every operator of wsis: the table of contents. What each computes stands in wsis/ops/<op>.py.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(wsis, m) {
+  // Affinity of neighbours from a boundary map (IRNet, section 4.1).
+  m.def("edge_to_affinity(Tensor boundary, int radius) -> Tensor");
+  m.def("edge_to_affinity_backward(Tensor grad_affinity, Tensor boundary, int radius) -> Tensor");
+
+  // Propagation of seeds by a random walk (IRNet, section 4.2).
+  m.def(
+      "random_walk(Tensor seeds, Tensor boundary, Tensor image_index, Tensor? sizes, int radius, float beta, "
+      "int num_steps, float tol, bool exact) -> Tensor");
+  m.def(
+      "random_walk_backward(Tensor grad, Tensor seeds, Tensor boundary, Tensor image_index, Tensor? sizes, "
+      "int radius, float beta, int num_steps, float tol, bool exact, bool need_boundary) -> (Tensor, Tensor)");
+
+  // The four losses of IRNet training (section 4.1 and 4.2).
+  m.def(
+      "inter_pixel_loss(Tensor boundary_logits, Tensor displacement, Tensor seeds, int radius) -> "
+      "(Tensor losses, Tensor counts)");
+  m.def(
+      "inter_pixel_loss_backward(Tensor grad_losses, Tensor boundary_logits, Tensor displacement, Tensor seeds, "
+      "Tensor counts, int radius) -> (Tensor, Tensor)");
+
+  // Pixels follow the displacement field to their centroid (IRNet, section 4.3).
+  m.def("trace_displacement(Tensor displacement, Tensor? sizes, int num_steps) -> Tensor");
+
+  // Instances as id maps.
+  m.def("connected_components(Tensor labels, Tensor? sizes, int connectivity) -> (Tensor ids, Tensor counts)");
+  m.def(
+      "instance_stats(Tensor ids, Tensor? scores, Tensor offsets, int total) -> "
+      "(Tensor area, Tensor box, Tensor moment, Tensor score_max, Tensor score_sum, Tensor peak)");
+
+  // Mean field with permutohedral filtering (Kraehenbuehl and Koltun 2011).
+  m.def(
+      "dense_crf(Tensor images, Tensor labels, Tensor num_labels, Tensor? sizes, float gt_prob, int steps, "
+      "float[] spatial, float[] bilateral) -> Tensor");
+
+  // COCO run-length codes of id maps.
+  m.def(
+      "mask_rle(Tensor ids, Tensor? sizes, Tensor offsets, int total) -> (Tensor bytes, Tensor byte_offsets)");
+}

@@ -1,0 +1,8 @@
+"""The operators, one file each. Importing this package loads the compiled library."""
+
+from wsis.ops.edge_to_affinity import edge_to_affinity, neighbor_offsets
+
+__all__ = [
+    "edge_to_affinity",
+    "neighbor_offsets",
+]
