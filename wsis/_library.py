@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = ["load"]
 
 _MEND = (
@@ -17,14 +19,14 @@ def load() -> None:
     """Register ``torch.ops.wsis.*``.
 
     Raises:
-        ImportError: the library is missing, or was built for another torch or Python; the text names the
+        ImportError: the library is missing, or was built for another torch or machine; the text names the
             cause and the command that mends it.
     """
     try:
         from wsis import _C  # noqa: F401
     except ImportError as error:
-        if "_C" in str(error) and "No module" in str(error) or "cannot import name '_C'" in str(error):
-            raise ImportError(f"wsis: the compiled operators (wsis/_C.abi3.so) are missing. {_MEND}") from error
-        raise ImportError(
-            f"wsis: the compiled operators do not fit this torch or machine: {error}.\n{_MEND}"
-        ) from error
+        if not any(Path(__file__).parent.glob("_C.*so")):
+            message = f"wsis: the compiled operators (wsis/_C.abi3.so) are missing. {_MEND}"
+        else:
+            message = f"wsis: the compiled operators do not fit this torch or machine: {error}.\n{_MEND}"
+        raise ImportError(message) from error

@@ -48,9 +48,11 @@ def check_tensor(
     if value.layout != torch.strided:
         raise ValueError(f"{op}: {name} must be a dense tensor, got layout {value.layout}")
     if value.dtype not in dtypes:
-        raise TypeError(f"{op}: {name} must be {_names(dtypes)}, got {str(value.dtype).removeprefix('torch.')}")
+        raise TypeError(f"{op}: {name} must be {_names(dtypes)}, got {_names([value.dtype])}")
     if value.is_cuda and value.dtype == torch.float64:
-        raise TypeError(f"{op}: {name} on a CUDA device must be float32, got float64 (float64 runs on the CPU)")
+        raise TypeError(
+            f"{op}: {name} on a CUDA device must be float32, got float64 (which runs on the CPU only)"
+        )
 
 
 def check_device(op: str, **tensors: Tensor | None) -> None:
@@ -99,7 +101,8 @@ def check_finite(op: str, name: str, value: Tensor) -> None:
     if not bool(finite.all()):
         where = (~finite).nonzero()
         raise ValueError(
-            f"{op}: {name} must be finite, got {where.shape[0]} NaN or infinite values, first at {where[0].tolist()}"
+            f"{op}: {name} must be finite, got {where.shape[0]} NaN or infinite values, "
+            f"first at {where[0].tolist()}"
         )
 
 

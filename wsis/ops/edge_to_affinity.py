@@ -62,8 +62,8 @@ def edge_to_affinity(boundary: Tensor, radius: int = 5) -> Tensor:
     Returns:
         ``[B, P, h, w]`` in the dtype of ``boundary``: affinity of pixel ``(y, x)`` and its neighbour
         ``(y, x) + neighbor_offsets(radius)[p]``; 0 where that lies outside. Differentiable: the gradient goes
-        to one maximal cell of the path, of equal ones to that with the largest ``|y| + |x|``, then the smallest
-        ``y``, then ``x``.
+        to one maximal cell of the path, of equal ones to that with the largest ``|y| + |x|``, then the
+        smallest ``y``, then ``x``.
 
     Raises:
         TypeError, ValueError: ``boundary`` or ``radius`` is not as described.
