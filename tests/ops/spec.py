@@ -1,4 +1,4 @@
-"""What every operator must show: one ``SPEC`` per file of ``tests/ops/specs``, judged by ``test_all_ops.py``."""
+"""What every operator must show: one ``SPEC`` per file of ``tests/ops/specs``, judged by ``test_all_ops``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["BadInput", "Call", "OpSpec", "Sample", "all_specs", "flatten", "map_
 
 @dataclass(frozen=True)
 class Sample:
-    """One valid call ``op(*args, **kwargs)`` on small CPU tensors; ``note`` names what is special about it."""
+    """One valid call ``op(*args, **kwargs)`` on small CPU tensors; ``note`` says what is special."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The same questions to every operator: oracle, gradients, layouts, threads, repeats, bad input, compilation."""
+"""The same questions to every operator: oracle, gradients, layouts, threads, repeats, bad input, compiling."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ def test_matches_reference(spec: OpSpec, device: str):
 @BY_NAME
 def test_cpu_and_cuda_agree(spec: OpSpec):
     for sample in spec.samples(7):
-        moved = map_tensors(sample.args, lambda t: t.cuda())
-        assert_agrees(spec, spec.op(*moved, **map_tensors(sample.kwargs, lambda t: t.cuda())), call(spec, sample))
+        args, kwargs = map_tensors((sample.args, sample.kwargs), lambda t: t.cuda())
+        assert_agrees(spec, spec.op(*args, **kwargs), call(spec, sample))
 
 
 def _spread(t: Tensor) -> Tensor:
@@ -150,7 +150,8 @@ def test_gradient_agrees_with_autograd_of_the_reference(spec: OpSpec):
                 for i, arg in enumerate(sample.args)
             )
             leaves = [leaf for leaf in flatten(function(*args, **sample.kwargs)) if leaf.requires_grad]
-            total = sum((leaf * torch.linspace(0.5, 1.5, leaf.numel()).view_as(leaf)).sum() for leaf in leaves)
+            weights = [torch.linspace(0.5, 1.5, leaf.numel()).view_as(leaf) for leaf in leaves]
+            total = sum((leaf * weight).sum() for leaf, weight in zip(leaves, weights))
             wanted = [args[i] for i in spec.differentiable]
             grads.append(torch.autograd.grad(total, wanted, allow_unused=True))
         for a, e in zip(*grads):
