@@ -1,0 +1,1 @@
+"""Data sets, the one image reader and the one writer."""

@@ -1,0 +1,278 @@
+"""What every data set looks like from outside: a sequence of records that can load their pictures and masks."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wsis.data.atomic import fingerprint, safe_join
+from wsis.data.categories import IGNORE, Categories
+from wsis.data.images import read_image, read_index_map
+from wsis.data.tags import TagTable
+from wsis.errors import Code, ConfigError, DataFault
+from wsis.structures import Instances
+
+__all__ = ["IMAGE_SUFFIXES", "FileImageSet", "ImageSet", "Record", "instances_from_maps"]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+_VOID_16 = 65535
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image of a data set.
+
+    Attributes:
+        id: unique in the set; a relative path without suffix, with ``/`` between folders.
+        image_path: the picture; ``None`` where it is made on demand.
+        labels: classes present (``0..C-1``, ascending), ``()`` for none, ``None`` for unknown.
+        semantic_path, instance_path: masks in VOC form; ``None`` where there are none.
+    """
+
+    id: str
+    image_path: Path | None
+    labels: tuple[int, ...] | None
+    semantic_path: Path | None = None
+    instance_path: Path | None = None
+
+
+class ImageSet(Sequence):
+    """A sequence of :class:`Record`.
+
+    Attributes:
+        categories: the classes.
+        notes: what a user should know (counts of images without labels, where labels came from, ...).
+    """
+
+    categories: Categories
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, index: int) -> Record:
+        raise NotImplementedError
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The ids in order."""
+        return [self[i].id for i in range(len(self))]
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every image has instance and semantic masks."""
+        return len(self) > 0 and all(
+            self[i].instance_path and self[i].semantic_path for i in range(len(self))
+        )
+
+    def load_image(self, index: int) -> np.ndarray:
+        """``[H, W, 3]`` uint8 RGB; :class:`DataFault` under the record's id if it cannot be used."""
+        raise NotImplementedError
+
+    def load_semantic(self, index: int) -> np.ndarray:
+        """``[H, W]`` uint8: 0 background, ``1..C``, 255 ignore."""
+        raise NotImplementedError
+
+    def load_instances(self, index: int) -> Instances:
+        """The exact masks, in the order of their ids."""
+        raise NotImplementedError
+
+    def label_vector(self, index: int) -> np.ndarray:
+        """``[C]`` float32, 1 where the class is present; ``DataFault`` if the labels are unknown."""
+        record = self[index]
+        if record.labels is None:
+            raise DataFault(Code.E_LABEL, record.id, "read", "has no image label")
+        vector = np.zeros(len(self.categories), dtype=np.float32)
+        vector[list(record.labels)] = 1
+        return vector
+
+    def require_labels(self) -> None:
+        """``ConfigError`` if any image has no label entry."""
+        missing = [self[i].id for i in range(len(self)) if self[i].labels is None]
+        if missing:
+            shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            raise ConfigError(
+                f"{len(missing)} of {len(self)} images have no image labels: {shown}; "
+                "add them to the tag file (an empty tag column means: nothing on it) or take them off the list"
+            )
+
+    def fingerprint(self) -> str:
+        """Hex sha256 over order, ids, labels and classes."""
+        rows = [[self[i].id, self[i].labels] for i in range(len(self))]
+        return fingerprint({"categories": self.categories.to_json(), "rows": rows})
+
+
+class FileImageSet(ImageSet):
+    """Images in files, with labels from a table and masks in VOC form.
+
+    Args:
+        image_root: folder of the pictures.
+        ids: relative paths without suffix.
+        categories: the classes.
+        tags: image-level labels by id, or by file name.
+        mask_root: folder that holds the two mask folders.
+        semantic_folder, instance_folder: their names.
+        files: file name of each id, where already known; else it is looked for among the usual suffixes.
+        notes: see :class:`ImageSet`.
+    """
+
+    def __init__(
+        self,
+        image_root: Path,
+        ids: Sequence[str],
+        categories: Categories,
+        tags: TagTable | None = None,
+        mask_root: Path | None = None,
+        semantic_folder: str = "SegmentationClass",
+        instance_folder: str = "SegmentationObject",
+        files: dict[str, str] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.image_root = Path(image_root)
+        self.categories = categories
+        self._ids = list(ids)
+        self._files = files or {}
+        root = Path(mask_root) if mask_root is not None else None
+        self._semantic = root / semantic_folder if root else None
+        self._instance = root / instance_folder if root else None
+        self.decode_notes: Counter[str] = Counter()
+        self.notes = tuple(notes)
+        self._labels: list[tuple[int, ...] | None] = [None] * len(self._ids)
+        if tags is not None:
+            self._labels, more = match_labels(self._ids, self._files, tags)
+            self.notes += more
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> Record:
+        name = self._ids[index]
+        return Record(
+            name,
+            self.image_root / self._file(name),
+            self._labels[index],
+            _mask(self._semantic, name),
+            _mask(self._instance, name),
+        )
+
+    @property
+    def ids(self) -> Sequence[str]:
+        return self._ids
+
+    def _file(self, name: str) -> str:
+        if name in self._files:
+            return self._files[name]
+        found = (name + s for s in IMAGE_SUFFIXES if os.path.lexists(self.image_root / (name + s)))
+        return next(found, name + IMAGE_SUFFIXES[0])
+
+    def _inside(self, root: Path | None, path: Path, name: str) -> Path:
+        """``path`` if it lies inside ``root`` after links are followed, else ``E_PATH``."""
+        try:
+            return safe_join(root, path.relative_to(root).as_posix())
+        except ConfigError as error:
+            raise DataFault(Code.E_PATH, name, "read", str(error)) from error
+
+    def load_image(self, index: int) -> np.ndarray:
+        record = self[index]
+        path = self._inside(self.image_root, record.image_path, record.id)
+        try:
+            return read_image(path, notes=self.decode_notes)
+        except DataFault as fault:
+            raise fault.renamed(record.id) from fault
+
+    def _map(self, index: int, which: str) -> np.ndarray:
+        record = self[index]
+        root = self._semantic if which == "semantic" else self._instance
+        path = record.semantic_path if which == "semantic" else record.instance_path
+        if path is None:
+            raise DataFault(Code.E_MISSING, record.id, "mask", f"has no {which} mask in {root}")
+        classes = len(self.categories) if which == "semantic" else None
+        try:
+            return read_index_map(self._inside(root, path, record.id), classes, stage="mask")
+        except DataFault as fault:
+            raise fault.renamed(record.id) from fault
+
+    def load_semantic(self, index: int) -> np.ndarray:
+        return self._map(index, "semantic")
+
+    def load_instances(self, index: int) -> Instances:
+        return instances_from_maps(self._map(index, "instance"), self.load_semantic(index), self._ids[index])
+
+
+def match_labels(
+    ids: Sequence[str], files: dict[str, str], tags: TagTable
+) -> tuple[list[tuple[int, ...] | None], tuple[str, ...]]:
+    """The labels of each id, looked up by id, then by file name; and notes about what did not match.
+
+    Raises:
+        ConfigError: nothing matches at all.
+    """
+    by_stem: dict[str, tuple[int, ...]] = {}
+    for name, labels in tags.labels.items():
+        stem = next((name[: -len(s)] for s in IMAGE_SUFFIXES if name.endswith(s)), None)
+        if stem is not None:
+            by_stem[stem] = labels
+    found = [tags.labels.get(name, by_stem.get(name)) for name in ids]
+    without = sum(labels is None for labels in found)
+    if ids and without == len(ids):
+        example = next(iter(tags.labels))
+        raise ConfigError(
+            f"{tags.source}: none of its {len(tags.labels)} names is one of the {len(ids)} images; "
+            f"it has {example!r}, the images are like {files.get(ids[0], ids[0])!r}"
+        )
+    notes = [f"labels from {tags.source}"]
+    if without:
+        notes.append(f"{without} of {len(ids)} images have no label in {tags.source}")
+    unused = len(tags.labels) - (len(ids) - without)
+    if unused:
+        notes.append(f"{unused} of {len(tags.labels)} names in {tags.source} are not in this list of images")
+    return found, tuple(notes)
+
+
+def instances_from_maps(instance: np.ndarray, semantic: np.ndarray, name: str = "") -> Instances:
+    """Instances of a pair of maps in VOC form.
+
+    Args:
+        instance: ``[H, W]`` ids, 0 = none; 255 (65535 in a 16-bit map) = void.
+        semantic: ``[H, W]``, 0 background, ``1..C``, 255 void.
+        name: the record's id, for the fault.
+
+    Returns:
+        One instance per id, ascending; its class is the commonest class of the semantic map inside it.
+
+    Raises:
+        DataFault: ``E_SHAPE`` for different sizes, ``E_LABEL`` for an id without any class pixel.
+    """
+    if instance.shape != semantic.shape:
+        text = f"instance mask is {list(instance.shape)}, semantic mask {list(semantic.shape)}"
+        raise DataFault(Code.E_SHAPE, name, "mask", text)
+    void = IGNORE if instance.dtype == np.uint8 else _VOID_16
+    counts = np.bincount(instance.reshape(-1))
+    numbers = [int(v) for v in np.flatnonzero(counts) if v not in (0, void)]
+    masks, labels = [], []
+    for number in numbers:
+        mask = instance == number
+        inside = np.bincount(semantic[mask], minlength=256)
+        inside[[0, IGNORE]] = 0
+        if not inside.any():
+            raise DataFault(
+                Code.E_LABEL, name, "mask", f"instance {number} has no class in the semantic mask"
+            )
+        masks.append(mask)
+        labels.append(int(inside.argmax()) - 1)
+    if not masks:
+        return Instances.empty(instance.shape)
+    return Instances(torch.from_numpy(np.stack(masks)), torch.tensor(labels, dtype=torch.int64))
+
+
+def _mask(folder: Path | None, name: str) -> Path | None:
+    if folder is None:
+        return None
+    path = folder / f"{name}.png"
+    return path if path.exists() else None

@@ -1,0 +1,240 @@
+"""A run's folder: what was asked for (``run.json``), who works in it (``run.lock``), what is done (``journal.jsonl``)."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from wsis.data.atomic import PathLike, fingerprint, make_folder, remove_stale, write_json
+from wsis.errors import ConfigError, Problems, system_fault
+
+__all__ = ["Journal", "RunFolder"]
+
+_FORMAT = 1
+
+
+class RunFolder:
+    """A folder that belongs to one run, locked while the object is open.
+
+    ``run.json`` is written first and holds ``parts`` (config, versions, weights, input list, ...) with their
+    fingerprint. Opening a folder whose fingerprint differs is an error that names the keys that differ.
+
+    Attributes:
+        path: the folder.
+        kind: what kind of run it is (``label``, ``train_cam``, ...).
+        parts: what the fingerprint is made from.
+        fingerprint: hex sha256 over kind and parts.
+        resumed: whether the folder held this run already.
+        removed: stale temporaries that were removed on opening.
+    """
+
+    def __init__(self, path: PathLike, kind: str, parts: Mapping[str, Any]) -> None:
+        """Create or reopen.
+
+        Args:
+            path: the folder; made if missing. It must be empty or hold the same run.
+            kind: name of the step.
+            parts: JSON-like mapping of everything that decides the output.
+
+        Raises:
+            ConfigError: a file is in the way, the folder is not writable, holds other files, another run, or is held
+                by a living process.
+            SystemFault: the machine failed.
+        """
+        self.path = make_folder(path)
+        self.kind = kind
+        self.parts = json.loads(json.dumps(parts, allow_nan=False))
+        self.fingerprint = fingerprint({"kind": kind, "parts": self.parts})
+        self._lock = _lock(self.path / "run.lock")
+        try:
+            self.removed = remove_stale(self.path)
+            self.resumed = self._compare()
+            if not self.resumed:
+                value = {
+                    "format": _FORMAT,
+                    "kind": kind,
+                    "fingerprint": self.fingerprint,
+                    "parts": self.parts,
+                }
+                write_json(self.path / "run.json", value)
+        except BaseException:
+            self.close()
+            raise
+
+    def _compare(self) -> bool:
+        """Whether the folder holds this run; raises if it holds something else."""
+        file = self.path / "run.json"
+        if not file.exists():
+            others = sorted(p.name for p in self.path.iterdir() if p.name != "run.lock")
+            if others:
+                raise ConfigError(
+                    f"folder {self.path} holds no run but {', '.join(others[:5])}"
+                    f"{', ...' if len(others) > 5 else ''}; give an empty or new folder"
+                )
+            return False
+        old = self.read(self.path)
+        if old["fingerprint"] == self.fingerprint:
+            return True
+        problems = Problems()
+        if old["kind"] != self.kind:
+            problems.add(str(file), f"holds a {old['kind']} run, expected {self.kind}", "give another folder")
+        else:
+            for key, was, now in _differences(old["parts"], self.parts):
+                problems.add(str(file), f"{key} was {was} and is now {now}")
+            problems.add(
+                str(file), "the folder holds another run", "give another folder, or the old settings"
+            )
+        problems.raise_if_any()
+        return False
+
+    @staticmethod
+    def read(path: PathLike) -> dict[str, Any]:
+        """The content of ``run.json``; ``ConfigError`` if there is none or it is damaged."""
+        file = Path(path) / "run.json"
+        try:
+            value = json.loads(file.read_bytes())
+            if value["format"] != _FORMAT:
+                raise ConfigError(
+                    f"{file}: written in format {value['format']}, this version reads {_FORMAT}"
+                )
+            if fingerprint({"kind": value["kind"], "parts": value["parts"]}) != value["fingerprint"]:
+                raise ConfigError(f"{file}: its content does not have its own fingerprint; it was changed")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise ConfigError(f"{Path(path)} is not the folder of a run: it has no run.json") from error
+        except OSError as error:
+            raise system_fault(error, "reading", file) from error
+        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"{file}: damaged ({error})") from error
+        return value
+
+    def close(self) -> None:
+        """Let go of the lock; ``run.lock`` stays and means nothing without its lock."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Journal:
+    """An append-only file of JSON lines, each flushed to the disk before ``append`` returns.
+
+    A last line that was torn by a crash is cut when the journal is opened.
+
+    Attributes:
+        path: the file.
+        cut: bytes of a torn last line that were cut on opening.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        """Open or create; ``ConfigError`` if a line before the last one is damaged."""
+        self.path = Path(path)
+        try:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            data = self.path.read_bytes()
+            keep = data.rfind(b"\n") + 1
+            self.cut = len(data) - keep
+            if self.cut:
+                os.ftruncate(self._file, keep)
+                os.fsync(self._file)
+        except OSError as error:
+            raise system_fault(error, "opening", self.path) from error
+        self._end = keep
+        try:
+            for _ in self:
+                pass
+        except BaseException:
+            self.close()
+            raise
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one row; on a fault of the disk the file is as it was and ``SystemFault`` is raised."""
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        try:
+            written = 0
+            while written < len(line):
+                written += os.pwrite(self._file, line[written:], self._end + written)
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, self._end)
+            raise system_fault(error, "writing", self.path, len(line)) from error
+        self._end += len(line)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        with open(self.path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    row = None
+                if not isinstance(row, dict):
+                    raise ConfigError(f"{self.path}:{number}: not a JSON object; the journal is damaged")
+                yield row
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _lock(path: Path) -> int:
+    """An exclusive lock on ``path`` that the kernel frees when its holder dies; the file descriptor."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise ConfigError(f"folder {path.parent} is not writable: {error.strerror}") from error
+        raise system_fault(error, "opening", path) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(handle, 0)
+        holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
+        os.pwrite(handle, holder.encode(), 0)
+    except BlockingIOError:
+        text = os.pread(handle, 4096, 0).decode("utf-8", "replace")
+        os.close(handle)
+        try:
+            holder = json.loads(text)
+            who = f"run {holder['pid']} on host {holder['host']}"
+        except (ValueError, KeyError, TypeError):
+            who = "another run"
+        raise ConfigError(
+            f"folder {path.parent}: {who} holds it; wait for it or give another folder"
+        ) from None
+    except OSError as error:
+        os.close(handle)
+        raise system_fault(error, "locking", path) from error
+    return handle
+
+
+def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
+    """``(dotted key, old value, new value)`` wherever two JSON-like values differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            dotted = f"{key}.{name}" if key else name
+            yield from _differences(old.get(name, "absent"), new.get(name, "absent"), dotted)
+    elif old != new:
+        yield key, _shorten(old), _shorten(new)
+
+
+def _shorten(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,297 @@
+"""Image-level labels from files: JSON, JSON lines, CSV, TSV, plain text, and the XML annotations of VOC.
+
+======================  ======================================================================================
+``.json``               ``{"name": ["dog", "cat"]}`` or ``{"name": [11, 7]}`` (class numbers from 0), or a list of
+                        ``{"name": ..., "tags": [...]}``
+``.jsonl``              one such object per line
+``.csv``, ``.tsv``      ``name,dog;cat``; a first line ``name,tags`` (or ``image,labels``, ...) is skipped
+``.txt``                ``name dog cat``, separated by blanks
+``.xml`` folder         VOC annotations: a class is present if an object of it is named, difficult objects too
+======================  ======================================================================================
+
+A tag is a class name; where the classes are known beforehand and no class has that name, it may be a class number.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import ParseError
+
+import defusedxml
+import defusedxml.ElementTree
+
+from wsis.data.atomic import PathLike
+from wsis.data.categories import Categories
+from wsis.data.lists import check_ids, read_json, read_lines, read_text
+from wsis.errors import ConfigError, Problems, did_you_mean
+
+__all__ = ["TagTable", "read_tags", "read_xml_tags"]
+
+_NAME_KEYS = ("name", "image", "file", "file_name", "filename", "id", "image_id")
+_TAG_KEYS = ("tags", "labels", "tag", "label", "classes", "class")
+_Row = tuple[str, str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class TagTable:
+    """Image-level labels.
+
+    Attributes:
+        labels: name -> sorted class numbers ``0..C-1``; names as they stand in the file.
+        categories: the classes.
+        source: where the labels came from.
+    """
+
+    labels: dict[str, tuple[int, ...]]
+    categories: Categories
+    source: str
+
+
+def read_tags(path: PathLike, categories: Categories | None = None) -> TagTable:
+    """Read a tag file; its suffix tells the format (see the module).
+
+    Args:
+        path: the file.
+        categories: the classes; if ``None`` the sorted names that occur in the file are the classes.
+
+    Raises:
+        ConfigError: everything that is wrong with the file, with file and line: unknown class (with the nearest
+            name), number out of range, number that is no integer, repeated tag, repeated name, unsafe name.
+    """
+    path = Path(path)
+    readers = {
+        ".json": _json_rows,
+        ".jsonl": _jsonl_rows,
+        ".csv": _csv_rows,
+        ".tsv": _csv_rows,
+        ".txt": _txt_rows,
+    }
+    suffix = path.suffix.lower()
+    if suffix in (".npy", ".pkl", ".pickle", ".pth"):
+        raise ConfigError(
+            f"{path}: is a pickle, which can run code when opened; write the labels as JSON or CSV"
+        )
+    if suffix not in readers:
+        raise ConfigError(f"{path}: unknown kind of tag file, expected one of {', '.join(readers)}")
+    problems = Problems()
+    rows = list(readers[suffix](path, problems))
+    problems.raise_if_any()
+    if not rows:
+        raise ConfigError(f"{path}: holds no image; expected rows of a name and its tags")
+    check_ids([name for _, name, _ in rows], [where for where, _, _ in rows])
+    if categories is None:
+        categories = _collect(path, rows)
+    labels = {}
+    for where, name, tags in rows:
+        labels[name] = _classes_of(tags, categories, where, problems)
+    _hint_one_based(path, rows, categories, problems)
+    problems.raise_if_any()
+    return TagTable(labels, categories, str(path))
+
+
+def read_xml_tags(folder: PathLike, ids: Iterable[str], categories: Categories) -> TagTable:
+    """Labels of ``ids`` from ``folder/<id>.xml``; ids without a file have no entry.
+
+    Only the objects themselves count, not their named parts. DTDs and entities are refused.
+
+    Raises:
+        ConfigError: malformed files (with the line), unknown classes, empty names.
+    """
+    problems = Problems()
+    known = {name: number for number, name in enumerate(categories.names)}
+    labels: dict[str, tuple[int, ...]] = {}
+    for name in ids:
+        path = Path(folder) / f"{name}.xml"
+        if not path.exists():
+            continue
+        present = set()
+        try:
+            root = defusedxml.ElementTree.fromstring(read_text(path), forbid_dtd=True)
+        except ParseError as error:
+            problems.add(f"{path}:{error.position[0]}", f"malformed XML: {error}")
+            continue
+        except defusedxml.DefusedXmlException as error:
+            problems.add(str(path), f"has a DTD, entity or external reference, which is refused ({error})")
+            continue
+        except ConfigError as error:
+            problems.extend(error)
+            continue
+        for number, item in enumerate(root.findall("object")):
+            text = (item.findtext("name") or "").strip()
+            if text in known:
+                present.add(known[text])
+            else:
+                hint = did_you_mean(text, categories.names) if text else "expected a class name"
+                problems.add(str(path), f"object[{number}]/name: unknown class {text!r}", hint)
+        labels[name] = tuple(sorted(present))
+    problems.raise_if_any()
+    return TagTable(labels, categories, f"{folder}/*.xml")
+
+
+def _collect(path: Path, rows: Sequence[_Row]) -> Categories:
+    """The classes of a file that brings its own names."""
+    problems = Problems()
+    names = set()
+    for where, _, tags in rows:
+        for tag in tags:
+            if isinstance(tag, str) and tag.strip():
+                names.add(tag.strip())
+            else:
+                text = f"tag {tag!r} is no class name, and the classes are not known"
+                problems.add(where, text, "add a classes.txt with one name per line, or give the class list")
+    problems.raise_if_any()
+    if not names:
+        raise ConfigError(f"{path}: no image has a tag, so there are no classes")
+    folded: dict[str, str] = {}
+    for name in sorted(names):
+        first = folded.setdefault(name.casefold(), name)
+        if first != name:
+            problems.add(
+                str(path), f"classes {first!r} and {name!r} differ only in case", "write one of them"
+            )
+    problems.raise_if_any()
+    return Categories(tuple(sorted(names)))
+
+
+def _classes_of(
+    tags: Sequence[Any], categories: Categories, where: str, problems: Problems
+) -> tuple[int, ...]:
+    present: list[int] = []
+    for tag in tags:
+        number = _class_of(tag, categories, where, problems)
+        if number is None:
+            continue
+        if number in present:
+            problems.add(where, f"class {categories.names[number]!r} is given twice")
+        else:
+            present.append(number)
+    return tuple(sorted(present))
+
+
+def _class_of(tag: Any, categories: Categories, where: str, problems: Problems) -> int | None:
+    count = len(categories)
+    number: int | None = None
+    if isinstance(tag, str):
+        text = tag.strip()
+        if text in categories.names:
+            return categories.names.index(text)
+        digits = text.removeprefix("-")
+        if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
+            problems.add(where, f"unknown class {tag!r}", did_you_mean(tag, categories.names))
+            return None
+        number = int(text)
+    elif isinstance(tag, int) and not isinstance(tag, bool):
+        number = tag
+    else:
+        problems.add(where, f"tag {tag!r} ({type(tag).__name__}) is neither a class name nor a whole number")
+        return None
+    if not 0 <= number < count:
+        problems.add(where, f"class number {number} is out of range, expected 0..{count - 1}")
+        return None
+    return number
+
+
+def _hint_one_based(path: Path, rows: Sequence[_Row], categories: Categories, problems: Problems) -> None:
+    """Numbers that reach C and never 0 look as if counted from 1."""
+    numbers = {
+        int(tag)
+        for _, _, tags in rows
+        for tag in tags
+        if (isinstance(tag, int) and not isinstance(tag, bool))
+        or (isinstance(tag, str) and tag.strip().isascii() and tag.strip().isdigit() and len(tag) < 10)
+    }
+    if len(categories) in numbers and 0 not in numbers and len(problems):
+        problems.add(
+            str(path),
+            f"class {len(categories)} occurs and class 0 does not",
+            "are the classes counted from 1?",
+        )
+
+
+def _csv_rows(path: Path, problems: Problems) -> Iterator[_Row]:
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    first = True
+    line = 1
+    try:
+        for cells in reader:
+            start, line = line, reader.line_num + 1
+            cells = [cell.strip() for cell in cells]
+            if not any(cells) or cells[0].startswith("#"):
+                continue
+            is_header = (
+                first and cells[0].lower() in _NAME_KEYS and (cells[1:2] or [""])[0].lower() in _TAG_KEYS
+            )
+            first = False
+            if is_header:
+                continue
+            where = f"{path}:{start}"
+            while len(cells) > 2 and not cells[-1]:
+                cells.pop()
+            if len(cells) != 2:
+                hint = (
+                    "separate several tags with ;"
+                    if len(cells) > 2
+                    else "leave the second column empty for none"
+                )
+                problems.add(where, f"got {len(cells)} columns, expected 2: name{delimiter!r}tag;tag", hint)
+                continue
+            yield where, cells[0], [tag.strip() for tag in cells[1].split(";") if tag.strip()]
+    except csv.Error as error:
+        problems.add(f"{path}:{reader.line_num}", f"not CSV: {error}")
+
+
+def _txt_rows(path: Path, problems: Problems) -> Iterator[_Row]:
+    for number, line in read_lines(path):
+        name, *tags = line.split()
+        yield f"{path}:{number}", name, [tag for cell in tags for tag in cell.split(";") if tag]
+
+
+def _jsonl_rows(path: Path, problems: Problems) -> Iterator[_Row]:
+    for number, line in read_lines(path):
+        where = f"{path}:{number}"
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            problems.add(where, f"not JSON: {error}")
+            continue
+        row = _object_row(value, where, problems)
+        if row:
+            yield row
+
+
+def _json_rows(path: Path, problems: Problems) -> Iterator[_Row]:
+    value = read_json(path)
+    if isinstance(value, dict):
+        for name, tags in value.items():
+            where = f"{path}: {name}"
+            if isinstance(tags, list):
+                yield where, name, tags
+            else:
+                problems.add(where, f"got {type(tags).__name__}, expected a list of classes")
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            row = _object_row(item, f"{path}: [{number}]", problems)
+            if row:
+                yield row
+    else:
+        problems.add(str(path), f"got {type(value).__name__}, expected an object name -> list of classes")
+
+
+def _object_row(value: Any, where: str, problems: Problems) -> _Row | None:
+    if isinstance(value, dict):
+        name = next((value[key] for key in _NAME_KEYS if key in value), None)
+        tags = next((value[key] for key in _TAG_KEYS if key in value), None)
+        if isinstance(tags, str):
+            tags = [tag.strip() for tag in tags.split(";") if tag.strip()]
+        if isinstance(name, str) and isinstance(tags, list):
+            return where, name, tags
+    problems.add(where, 'expected an object like {"name": "photo.jpg", "tags": ["dog", "cat"]}')
+    return None
