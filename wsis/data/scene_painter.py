@@ -208,8 +208,8 @@ def paint_light(canvas: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _window(center: float, radius: float, length: int, scale: int) -> tuple[slice, np.ndarray]:
     """The fine rows that a shape and its shadow can touch, and their coordinates in pixels."""
-    low = max(0, math.floor((center - 1.35 * radius) * scale)))
-    high = min(length, int(math.ceil((center + 1.5 * radius) * scale)) + 1)
+    low = max(0, math.floor((center - 1.35 * radius) * scale))
+    high = min(length, math.ceil((center + 1.5 * radius) * scale) + 1)
     return slice(low, max(low, high)), (np.arange(low, high) + 0.5) / scale - 0.5
 
 
