@@ -1,7 +1,7 @@
 """Packages what CMakeLists.txt builds; everything else about the project stands in pyproject.toml.
 
 Environment: ``WSIS_CUDA=0|1|auto`` (compile the CUDA kernels), ``WSIS_CUDA_ARCHITECTURES`` (such as
-``90-real``), ``WSIS_SANITIZE=1`` (address and undefined-behaviour sanitizers), ``MAX_JOBS``.
+``90-real``), ``MAX_JOBS``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ class CMakeBuild(build_ext):
         options = {
             "WSIS_OUTPUT_DIR": package,
             "WSIS_CUDA": os.environ.get("WSIS_CUDA", "auto"),
-            "WSIS_SANITIZE": "ON" if os.environ.get("WSIS_SANITIZE") == "1" else "OFF",
             "Python_EXECUTABLE": sys.executable,
             "CMAKE_MAKE_PROGRAM": _tool("ninja"),
         }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch  # noqa: F401  (its libraries must be in the process before ours)
+
 __all__ = ["load"]
 
 _MEND = (
