@@ -26,10 +26,12 @@ STABLE_TORCH_LIBRARY(wsis, m) {
   m.def("trace_displacement(Tensor displacement, Tensor? sizes, int num_steps) -> Tensor");
 
   // Instances as id maps.
-  m.def("connected_components(Tensor labels, Tensor? sizes, int connectivity) -> (Tensor ids, Tensor counts)");
   m.def(
-      "instance_stats(Tensor ids, Tensor? scores, Tensor offsets, int total) -> "
-      "(Tensor area, Tensor box, Tensor moment, Tensor score_max, Tensor score_sum, Tensor peak)");
+      "connected_components(Tensor labels, Tensor? sizes, int connectivity, int? background) -> "
+      "(Tensor ids, Tensor counts)");
+  m.def(
+      "instance_stats(Tensor ids, Tensor? scores, Tensor? sizes, int capacity) -> (Tensor area, Tensor box, "
+      "Tensor moment, Tensor score_max, Tensor score_sum, Tensor peak, Tensor outside)");
 
   // Mean field with permutohedral filtering (Kraehenbuehl and Koltun 2011).
   m.def(
@@ -38,5 +40,6 @@ STABLE_TORCH_LIBRARY(wsis, m) {
 
   // COCO run-length codes of id maps.
   m.def(
-      "mask_rle(Tensor ids, Tensor? sizes, Tensor offsets, int total) -> (Tensor bytes, Tensor byte_offsets)");
+      "mask_rle(Tensor ids, Tensor? sizes, int capacity) -> (Tensor image_index, Tensor id, Tensor offsets, "
+      "Tensor codes)");
 }

@@ -1,10 +1,16 @@
 """The operators, one file each. Importing this package loads the compiled library."""
 
+from wsis.ops.connected_components import Components, connected_components
 from wsis.ops.edge_to_affinity import edge_to_affinity, neighbor_offsets
+from wsis.ops.instance_stats import InstanceStats, instance_stats
 from wsis.ops.trace_displacement import trace_displacement
 
 __all__ = [
+    "Components",
+    "InstanceStats",
+    "connected_components",
     "edge_to_affinity",
+    "instance_stats",
     "neighbor_offsets",
     "trace_displacement",
 ]
