@@ -34,7 +34,7 @@ class Components(NamedTuple):
 def connected_components(
     labels: Tensor, connectivity: int = 8, *, background: int | None = 0, sizes: Tensor | None = None
 ) -> Components:
-    """Number the connected components of a batch of label maps; neighbours join only if their labels are equal.
+    """Number the connected components of label maps; neighbours join only if their labels are equal.
 
     Args:
         labels: ``[B, H, W]`` bool or integers; at most ``2**31 - 1`` pixels an image.
@@ -43,8 +43,8 @@ def connected_components(
         sizes: ``[B, 2]`` integers (height, width) of padded images; what lies outside is background.
 
     Returns:
-        :class:`Components` on the device of ``labels``. Ids run in raster order of each component's first pixel:
-        the component found first from the top left is 1.
+        :class:`Components` on the device of ``labels``. Ids run from 1 in raster order of the components' first
+        pixels.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -59,7 +59,7 @@ def connected_components(
         check_int(_OP, "background", background, low, high)
     batch, height, width = labels.shape
     if height * width > MAX_PIXELS:
-        raise ValueError(f"{_OP}: labels must have at most {MAX_PIXELS} pixels an image, got {height * width}")
+        raise ValueError(f"{_OP}: labels must be at most {MAX_PIXELS} pixels an image, got {height * width}")
     sizes = check_sizes(_OP, sizes, batch, height, width)
     return Components(*torch.ops.wsis.connected_components.default(labels, sizes, connectivity, background))
 

@@ -77,8 +77,8 @@ def instance_stats(
         sizes: ``[B, 2]`` integers (height, width) of padded images; what lies outside is not counted.
 
     Returns:
-        :class:`InstanceStats` with a row for every id above 0 that occurs. Shapes and areas are exact; the mean is
-        accumulated in float64 in a fixed order. The number of rows is read back from the device once.
+        :class:`InstanceStats` with a row for every id above 0 that occurs. Areas and boxes are exact; the mean
+        is summed in float64 in a fixed order. The number of rows is read back from the device once.
 
     Raises:
         TypeError, ValueError: an argument is not as described, an id is negative or a score is not finite.
@@ -111,8 +111,8 @@ def instance_stats_dense(
 ) -> DenseStats:
     """As :func:`instance_stats` with room for ids ``1..capacity`` of each image, and no read-back at all.
 
-    For CUDA graphs. ``outside`` counts what did not fit, which the caller must look at. ``ids`` is int32; ids and
-    scores are not inspected beforehand.
+    For CUDA graphs. ``outside`` counts what did not fit, which the caller must look at. ``ids`` is int32; ids
+    and scores are not inspected beforehand.
     """
     check_tensor(_OP, "ids", ids, ("B", "H", "W"), (torch.int32,))
     check_device(_OP, ids=ids, scores=scores, sizes=sizes)
