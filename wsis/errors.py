@@ -1,9 +1,10 @@
 """Faults and how they are told apart: bad data, bad input, a bad machine.
 
 * :class:`DataFault`: one record cannot be used. It is recorded with its code and the run goes on.
-* :class:`ConfigError`: what the user gave cannot work. Found before any work, every problem listed at once, exit code 2.
-* :class:`SystemFault`: the machine failed (disk full, I/O error, too many open files, out of memory). The run stops,
-  can be resumed, exit code 5. A system fault is never called a bad image.
+* :class:`ConfigError`: what the user gave cannot work. Found before any work, every problem listed at once,
+  exit code 2.
+* :class:`SystemFault`: the machine failed (disk full, I/O error, too many open files, out of memory). The run
+  stops, can be resumed, exit code 5. A system fault is never called a bad image.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ _MEANINGS = {
     Code.E_DECODE: "the bytes are not an image of an accepted format",
     Code.E_TRUNCATED: "the file ends before its content does",
     Code.E_HASH: "the content does not have the recorded sha256",
-    Code.E_MODE: "the pixel format has no defined conversion (animated, float, colour where indices are expected)",
+    Code.E_MODE: "the pixel format has no defined conversion (animated, float, colours for indices)",
     Code.E_TOO_LARGE: "more pixels, a longer side or more bytes than the limit",
     Code.E_TOO_SMALL: "a side is shorter than the step needs",
     Code.E_POISON: "a worker died twice on this record",
@@ -199,14 +200,11 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     return f"known: {shown}{', ...' if len(known) > 8 else ''}"
 
 
-_SYSTEM_ERRNOS = {
-    getattr(errno, name)
-    for name in (
-        "EIO ENOSPC EDQUOT EMFILE ENFILE ENOMEM ESTALE EROFS EFBIG ENODEV ENXIO ETIMEDOUT EAGAIN EBUSY EINTR "
-        "ENOLCK EREMOTEIO ENOTCONN EHOSTDOWN EHOSTUNREACH ECONNRESET"
-    ).split()
-    if hasattr(errno, name)
-}
+_SYSTEM_NAMES = """
+EIO ENOSPC EDQUOT EMFILE ENFILE ENOMEM ESTALE EROFS EFBIG ENODEV ENXIO ETIMEDOUT EAGAIN EBUSY EINTR ENOLCK
+EREMOTEIO ENOTCONN EHOSTDOWN EHOSTUNREACH ECONNRESET
+"""
+_SYSTEM_ERRNOS = {getattr(errno, name) for name in _SYSTEM_NAMES.split() if hasattr(errno, name)}
 
 
 def is_system_error(error: BaseException) -> bool:

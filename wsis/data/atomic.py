@@ -1,8 +1,8 @@
 """The one writer: everything that is kept goes to disk through this file.
 
-A file is written as ``.<name>.<pid>.tmp`` beside its target, flushed to the disk, renamed onto the target, and the
-folder is flushed: at every moment the target is absent, old and whole, or new and whole. On a full disk the temporary
-is removed and :class:`SystemFault` names the needed and the free bytes.
+A file is written as ``.<name>.<pid>.tmp`` beside its target, flushed to the disk, renamed onto the target,
+and the folder is flushed: at every moment the target is absent, old and whole, or new and whole. On a full
+disk the temporary is removed and :class:`SystemFault` names the needed and the free bytes.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ _TEMPORARY = re.compile(r"^\..+\.(\d+)\.tmp$")
 def check_relative(name: str) -> str | None:
     """Why ``name`` is no safe relative path, or ``None`` if it is one.
 
-    Refused: empty text, absolute paths, ``..`` and ``.`` parts, empty parts, backslashes, NUL and other control
-    characters, parts that begin with ``-`` (other programs would take them for options), surrogates, and parts of more
-    than 255 bytes.
+    Refused: empty text, absolute paths, ``..`` and ``.`` parts, empty parts, backslashes, NUL and other
+    control characters, parts that begin with ``-`` (other programs would take them for options), surrogates,
+    and parts of more than 255 bytes.
     """
     if not isinstance(name, str) or not name:
         return "is empty"

@@ -16,14 +16,14 @@ class DataConfig:
     """Which images, labels and masks to work on.
 
     Args:
-        kind: auto, voc (development-kit layout), folder (pictures and a tag file) or scenes (made-up pictures).
+        kind: auto, voc (development-kit layout), folder (pictures and a tag file) or scenes (made up).
             auto takes voc if ROOT/JPEGImages exists, else folder.
         root: the folder of the data.
-        split: name of a list of images, e.g. train for ROOT/ImageSets/Segmentation/train.txt; empty = every image.
-            For scenes, pictures of different splits never coincide.
+        split: name of a list of images, e.g. train for ROOT/ImageSets/Segmentation/train.txt; empty = every
+            image. For scenes, pictures of different splits never coincide.
         list: a file with one image id per line, instead of split.
-        tags: the file of image labels (json, jsonl, csv, tsv, txt), or the word folders: the top-level folder of a
-            picture is its tag; empty = the one that lies in ROOT.
+        tags: the file of image labels (json, jsonl, csv, tsv, txt), or the word folders: the top-level folder
+            of a picture is its tag; empty = the one that lies in ROOT.
         classes: a file with one class name per line; empty = ROOT/classes.txt, else from the data.
         semantic_folder: folder below ROOT with the class masks.
         instance_folder: folder below ROOT with the instance masks.

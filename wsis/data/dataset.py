@@ -18,8 +18,8 @@ __all__ = ["DataConfig", "FileImageSet", "ImageSet", "Record", "open_data"]
 def open_data(config: DataConfig) -> ImageSet:
     """The data set that ``config`` describes.
 
-    Lists, tags and classes are read and checked now, every problem at once; pictures and masks are opened one by one
-    when they are asked for.
+    Lists, tags and classes are read and checked now, every problem at once; pictures and masks are opened one
+    by one when they are asked for.
 
     Raises:
         ConfigError: the description or one of the text files is wrong.

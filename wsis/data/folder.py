@@ -2,11 +2,13 @@
 
 ::
 
-    ROOT/any/sub-folder/photo.jpg                id: any/sub-folder/photo  (below ROOT/JPEGImages or ROOT/images if there)
-    ROOT/tags.csv                                photo.jpg,dog;cat         (or tags.json, image_labels.json, ...)
-    ROOT/classes.txt                             optional: the order of the classes; else the sorted tags
-    ROOT/SegmentationClass/<id>.png              optional masks in VOC form, for evaluation
+    ROOT/some/folder/photo.jpg          its id is some/folder/photo
+    ROOT/tags.csv                       some/folder/photo.jpg,dog;cat (or tags.json, image_labels.json, ...)
+    ROOT/classes.txt                    optional: the order of the classes; else the sorted tags
+    ROOT/SegmentationClass/<id>.png     optional masks in VOC form, for evaluation
     ROOT/SegmentationObject/<id>.png
+
+If ROOT/JPEGImages or ROOT/images exists, the pictures are looked for there and ids start below it.
 """
 
 from __future__ import annotations

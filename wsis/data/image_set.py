@@ -1,4 +1,4 @@
-"""What every data set looks like from outside: a sequence of records that can load their pictures and masks."""
+"""What every data set looks like from outside: records that can load their pictures and masks."""
 
 from __future__ import annotations
 
@@ -99,7 +99,8 @@ class ImageSet(Sequence):
             shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
             raise ConfigError(
                 f"{len(missing)} of {len(self)} images have no image labels: {shown}; "
-                "add them to the tag file (an empty tag column means: nothing on it) or take them off the list"
+                "add them to the tag file (an empty tag column means: nothing on it) or take them off "
+                "the list"
             )
 
     def fingerprint(self) -> str:

@@ -1,8 +1,8 @@
 """The one image reader (Pillow). Nothing else in the library reads a picture or a label map from a file.
 
-Only the formats asked for are tried, limits are checked from the header before anything is decoded, and a picture
-that ends early is refused, never filled with grey. What goes wrong with one file is a :class:`DataFault`; what goes
-wrong with the machine is a :class:`SystemFault`.
+Only the formats asked for are tried, limits are checked from the header before anything is decoded, and a
+picture that ends early is refused, never filled with grey. What goes wrong with one file is a
+:class:`DataFault`; what goes wrong with the machine is a :class:`SystemFault`.
 
 Conversions to 8-bit RGB, the same everywhere:
 
@@ -139,8 +139,8 @@ def read_image(
         notes: counts conversions (``exif_rotated``, ``from_L``, ``from_CMYK``, ...).
 
     Raises:
-        DataFault: the file is missing, no file, unreadable, not an image, truncated, too large or of a pixel format
-            without a defined conversion.
+        DataFault: the file is missing, no file, unreadable, not an image, truncated, too large or of a pixel
+            format without a defined conversion.
         SystemFault: the machine failed.
     """
     data = _read_bytes(path, stage, stamp, sha256)
@@ -173,8 +173,8 @@ def read_index_map(
 ) -> np.ndarray:
     """A map of indices as ``[H, W]`` uint8, or uint16 if the file has 16 bits.
 
-    Palette, grayscale and 1-bit PNG are read as the numbers that stand in the file; colours are not looked up and
-    grayscale of 2 or 4 bits is not stretched.
+    Palette, grayscale and 1-bit PNG are read as the numbers that stand in the file; colours are not looked up
+    and grayscale of 2 or 4 bits is not stretched.
 
     Args:
         path: a PNG file.

@@ -29,7 +29,7 @@ MAX_TEXT_BYTES = 1 << 30
 
 
 def read_text(path: PathLike) -> str:
-    """A UTF-8 file without its byte-order mark; ``ConfigError`` with file and line if it cannot be read as such."""
+    """A UTF-8 file without its byte-order mark; ``ConfigError`` names the line if it is not UTF-8."""
     path = Path(path)
     try:
         if not path.is_file():
@@ -62,7 +62,7 @@ def read_lines(path: PathLike) -> list[tuple[int, str]]:
 
 
 def read_json(path: PathLike) -> Any:
-    """A JSON file; NaN, repeated keys and too deep nesting are refused, with the line where the parser can tell."""
+    """A JSON file; NaN, repeated keys and too deep nesting are refused, with the line where it is known."""
     path = Path(path)
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def read_json(path: PathLike) -> Any:
 
 
 def read_ids(path: PathLike) -> list[str]:
-    """The ids of an image list, one per line, exactly as they stand (spaces, Unicode and sub-folders included).
+    """The ids of an image list, one per line, exactly as they stand, spaces and sub-folders included.
 
     Raises:
         ConfigError: no id, repeated ids, ids that differ only in case, unsafe paths; each with file and line.

@@ -1,4 +1,4 @@
-"""A run's folder: what was asked for (``run.json``), who works in it (``run.lock``), what is done (``journal.jsonl``)."""
+"""A run's folder: ``run.json`` (what was asked for), ``run.lock`` (by whom), ``journal.jsonl``."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class RunFolder:
             parts: JSON-like mapping of everything that decides the output.
 
         Raises:
-            ConfigError: a file is in the way, the folder is not writable, holds other files, another run, or is held
-                by a living process.
+            ConfigError: a file is in the way, the folder is not writable, holds other files, another run, or
+                is held by a living process.
             SystemFault: the machine failed.
         """
         self.path = make_folder(path)

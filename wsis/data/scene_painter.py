@@ -1,11 +1,13 @@
 """Painting of made-up scenes with exact masks.
 
-Only additions, multiplications, divisions and square roots of float64 arrays, table look-ups and integers are used, no
-library function whose last bit depends on the machine: the same seed gives the same bytes everywhere.
+Only additions, multiplications, divisions and square roots of float64 arrays, table look-ups and integers are
+used, no library function whose last bit depends on the machine: the same seed gives the same bytes
+everywhere.
 
-An object is a shape in its own coordinates ``(u, v)`` given by a *gauge*: 0 in the middle, 1 on the outline. One base
-colour fills it, of any hue whatever the class; the pattern of its class is painted over the core only (gauge below
-:data:`CORE`), so a classifier learns from the core and the rim has to be found by other means.
+An object is a shape in its own coordinates ``(u, v)`` given by a *gauge*: 0 in the middle, 1 on the outline.
+One base colour fills it, of any hue whatever the class; the pattern of its class is painted over the core
+only (gauge below :data:`CORE`), so a classifier learns from the core and the rim has to be found by other
+means.
 """
 
 from __future__ import annotations

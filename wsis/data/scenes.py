@@ -1,7 +1,8 @@
 """Made-up scenes: pictures of textured objects on a cluttered background, with exact instance masks.
 
-A scene is decided by ``(seed, split, index)`` alone and is the same on every machine. Objects of one class stand in
-groups that touch or overlap; later ones hide earlier ones. Plain shapes without a pattern lie about as distractors.
+A scene is decided by ``(seed, split, index)`` alone and is the same on every machine. Objects of one class
+stand in groups that touch or overlap; later ones hide earlier ones. Plain shapes without a pattern lie about
+as distractors.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 """Image-level labels from files: JSON, JSON lines, CSV, TSV, plain text, and the XML annotations of VOC.
 
 ======================  ======================================================================================
-``.json``               ``{"name": ["dog", "cat"]}`` or ``{"name": [11, 7]}`` (class numbers from 0), or a list of
-                        ``{"name": ..., "tags": [...]}``
+``.json``               ``{"name": ["dog", "cat"]}`` or ``{"name": [11, 7]}`` (class numbers from 0),
+                        or a list of ``{"name": ..., "tags": [...]}``
 ``.jsonl``              one such object per line
 ``.csv``, ``.tsv``      ``name,dog;cat``; a first line ``name,tags`` (or ``image,labels``, ...) is skipped
 ``.txt``                ``name dog cat``, separated by blanks
 ``.xml`` folder         VOC annotations: a class is present if an object of it is named, difficult objects too
 ======================  ======================================================================================
 
-A tag is a class name; where the classes are known beforehand and no class has that name, it may be a class number.
+A tag is a class name; where the classes are known beforehand and no class has that name, it may be a class
+number.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ def read_tags(path: PathLike, categories: Categories | None = None) -> TagTable:
         categories: the classes; if ``None`` the sorted names that occur in the file are the classes.
 
     Raises:
-        ConfigError: everything that is wrong with the file, with file and line: unknown class (with the nearest
-            name), number out of range, number that is no integer, repeated tag, repeated name, unsafe name.
+        ConfigError: everything that is wrong with the file, with file and line: unknown class (with the
+            nearest name), number out of range, number that is no integer, repeated tag, repeated or unsafe name.
     """
     path = Path(path)
     readers = {
