@@ -1,0 +1,130 @@
+"""The command line from outside: what it prints and how it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+from dataclasses import dataclass
+
+import pytest
+
+from wsis import cli
+from wsis.__main__ import main
+from wsis.errors import ConfigError, ExitCode, SystemFault
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options.
+
+    Attributes:
+        mode: how to end.
+        count: a number.
+    """
+
+    mode: str = "fine"
+    count: int = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    exit_code: int
+    images: int = 3
+
+
+@pytest.fixture
+def step(monkeypatch):
+    """A step named ``probe`` that ends as it is told."""
+    endings = {
+        "config": ConfigError(["one: wrong", "two: wrong"]),
+        "system": SystemFault("writing x: disk full"),
+        "stop": KeyboardInterrupt(),
+        "pipe": BrokenPipeError(),
+        "disk": OSError(28, "No space left on device"),
+        "bug": ValueError("a fault of the program"),
+    }
+
+    def run(config):
+        if config.mode in endings:
+            raise endings[config.mode]
+        return Result(int(config.mode) if config.mode.isdigit() else 0)
+
+    module = types.ModuleType("probe_step", "A step that ends as it is told.")
+    module.Config, module.run = Config, run
+    monkeypatch.setitem(sys.modules, "probe_step", module)
+    command = cli.Command("probe", "probe_step", "ends as it is told")
+    monkeypatch.setattr(cli, "COMMANDS", (*cli.COMMANDS, command))
+    monkeypatch.setattr(cli.Command, "exists", lambda self: self.name == "probe")
+    monkeypatch.setattr(cli, "_mute_stdout", lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "code"),
+    [
+        ("fine", ExitCode.OK),
+        ("3", ExitCode.WITH_FAULTS),
+        ("4", ExitCode.TOO_MANY_FAULTS),
+        ("75", ExitCode.STOPPED),
+        ("config", ExitCode.BAD_INPUT),
+        ("system", ExitCode.SYSTEM),
+        ("disk", ExitCode.SYSTEM),
+        ("stop", ExitCode.STOPPED),
+        ("pipe", ExitCode.OK),
+    ],
+)
+def test_exit_codes(step, mode, code):
+    assert main(["probe", f"--mode={mode}"]) == code
+
+
+def test_every_problem_is_printed(step, capsys):
+    assert main(["probe", "--mode=config"]) == 2
+    assert capsys.readouterr().err.splitlines() == ["wsis: one: wrong", "wsis: two: wrong"]
+    assert main(["probe", "--mod=x", "--count=many"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "wsis: --mod: unknown option; did you mean mode?"
+    assert lines[1] == "wsis: --count: got 'many', expected a whole number"
+
+
+def test_a_fault_of_the_program_keeps_its_trace(step):
+    with pytest.raises(ValueError, match="a fault of the program"):
+        main(["probe", "--mode=bug"])
+
+
+def test_result_is_shown(step, capsys):
+    assert main(["probe"]) == 0
+    assert capsys.readouterr().out == "images: 3\n"
+
+
+def test_help_of_a_step(step, capsys):
+    assert main(["probe", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "A step that ends as it is told." in text
+    assert "how to end. (type: str, default: fine)" in " ".join(text.split())
+
+
+def test_unknown_command_is_answered_with_the_nearest(step, capsys):
+    assert main(["prove"]) == 2
+    assert "did you mean probe?" in capsys.readouterr().err
+
+
+def test_overview_and_version(capsys):
+    for words in ([], ["--help"], ["help"]):
+        assert main(words) == 0
+        assert "run RECIPE" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("wsis ")
+
+
+def test_names_of_commands_are_the_documented_ones():
+    documented = """demo, run, train-cam, make-seed-labels, train-irnet, train-peaks, make-points,
+        train-center-offset, label, export, train-detector, predict, evaluate, data check, verify, tune,
+        report, convert, doctor"""
+    names = {command.name for command in cli.COMMANDS} | {"run"}
+    assert names == {name.strip() for name in documented.split(",")}
+
+
+def test_python_dash_m():
+    done = subprocess.run([sys.executable, "-m", "wsis", "lable"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith("wsis: unknown command 'lable'")

@@ -1,0 +1,1 @@
+"""Runs as Python functions: each returns the ordered steps with their numbers."""

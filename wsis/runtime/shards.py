@@ -1,0 +1,252 @@
+"""The rows a label run leaves behind: Parquet files of one contiguous range of images each.
+
+``RUN/shards/shard-000123.parquet`` holds one row per image in the order of the input list. The file's footer
+names the run it belongs to and carries a sha256 over the rows, so that a shard can be judged without the
+journal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wsis.data.artifacts import file_sha256, make_folder, write_with
+from wsis.data.categories import Categories
+from wsis.data.run_folder import RunFolder
+from wsis.errors import ConfigError
+
+__all__ = [
+    "Row",
+    "ShardEntry",
+    "iterate_rows",
+    "read_entries",
+    "read_shard",
+    "run_categories",
+    "shard_path",
+    "verify_shard",
+    "write_shard",
+]
+
+STATUSES = ("ok", "ok_empty", "skipped")
+
+_SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("file", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("status", pa.string()),
+        ("code", pa.string()),
+        ("text", pa.string()),
+        ("label", pa.list_(pa.int32())),
+        ("score", pa.list_(pa.float32())),
+        ("bbox_xywh", pa.list_(pa.list_(pa.int32(), 4))),
+        ("area", pa.list_(pa.int64())),
+        ("counts", pa.list_(pa.binary())),
+    ]
+)
+
+
+@dataclass
+class Row:
+    """What became of one image.
+
+    Attributes:
+        image_id: the record's id.
+        file: path of the picture; empty where it was made on demand.
+        height, width: pixels; 0 where the picture could not be read.
+        status: ``ok``, ``ok_empty`` (nothing found, or no class present) or ``skipped``.
+        code, text: why it was skipped, else empty.
+        label: class ``0..C-1`` of each instance.
+        score: in ``[0, 1]``; 0 marks components below the area limit.
+        bbox_xywh: left, top, width, height in pixels.
+        area: pixels.
+        counts: COCO compressed run lengths, for size ``[height, width]``.
+    """
+
+    image_id: str
+    file: str = ""
+    height: int = 0
+    width: int = 0
+    status: str = "ok"
+    code: str = ""
+    text: str = ""
+    label: list[int] = field(default_factory=list)
+    score: list[float] = field(default_factory=list)
+    bbox_xywh: list[list[int]] = field(default_factory=list)
+    area: list[int] = field(default_factory=list)
+    counts: list[bytes] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def rles(self) -> list[dict[str, Any]]:
+        """The masks as ``{"size": [height, width], "counts": bytes}``, the form of ``ops.rle_to_mask``."""
+        return [{"size": [self.height, self.width], "counts": counts} for counts in self.counts]
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """A finished shard as the journal knows it.
+
+    Attributes:
+        unit: number of the work unit; first, count: its range in the input list.
+        size, sha256: of the file.
+        instances: rows of all its instance columns together.
+        status: how many images ended in which status.
+        codes: how many images were skipped for which reason.
+    """
+
+    unit: int
+    first: int
+    count: int
+    size: int
+    sha256: str
+    instances: int
+    status: dict[str, int]
+    codes: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+def shard_path(run: str | Path, unit: int) -> Path:
+    return Path(run) / "shards" / f"shard-{unit:06d}.parquet"
+
+
+def write_shard(run: str | Path, unit: int, first: int, rows: Sequence[Row], fingerprint: str) -> ShardEntry:
+    """Write the rows of one unit, whole or not at all; returns what the journal is to say about it."""
+    path = shard_path(run, unit)
+    make_folder(path.parent)
+    columns = {name: [getattr(row, name) for row in rows] for name in _SCHEMA.names}
+    table = pa.Table.from_pydict(columns, schema=_SCHEMA)
+    note = {"fingerprint": fingerprint, "unit": unit, "first": first, "rows": rows_sha256(_rows(table))}
+    table = table.replace_schema_metadata({"wsis": json.dumps(note, sort_keys=True)})
+    write_with(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    return ShardEntry(
+        unit,
+        first,
+        len(rows),
+        path.stat().st_size,
+        file_sha256(path),
+        sum(len(row) for row in rows),
+        _count(row.status for row in rows),
+        _count(row.code for row in rows if row.code),
+    )
+
+
+def read_shard(path: str | Path) -> tuple[list[Row], dict[str, Any]]:
+    """Rows and footer note of a shard.
+
+    Raises:
+        ConfigError: the file is not a whole shard, or its rows do not have the hash in its footer.
+    """
+    try:
+        table = pq.ParquetFile(path).read()
+        note = json.loads((table.schema.metadata or {})[b"wsis"])
+        rows = _rows(table)
+        good = note["rows"] == rows_sha256(rows)
+    except FileNotFoundError as error:
+        raise ConfigError(f"shard {path} does not exist") from error
+    except (pa.ArrowException, KeyError, ValueError, TypeError, OSError) as error:
+        raise ConfigError(f"shard {path} is damaged: {error}") from error
+    if not good:
+        raise ConfigError(f"shard {path} is damaged: its rows do not have the sha256 in its footer")
+    return rows, note
+
+
+def verify_shard(run: str | Path, entry: ShardEntry, how: str = "hash") -> str | None:
+    """Why a shard is not what the journal says, or None if it is; ``how`` is ``size`` or ``hash``."""
+    path = shard_path(run, entry.unit)
+    if not path.is_file():
+        return "is missing"
+    size = path.stat().st_size
+    if size != entry.size:
+        return f"has {size} bytes, expected {entry.size}"
+    if how == "hash" and file_sha256(path) != entry.sha256:
+        return f"does not have sha256 {entry.sha256[:12]}..."
+    return None
+
+
+def read_entries(journal: Iterable[dict[str, Any]]) -> dict[int, ShardEntry]:
+    """The newest entry of every unit in a journal."""
+    names = [item.name for item in fields(ShardEntry)]
+    return {row["unit"]: ShardEntry(*(row[name] for name in names)) for row in journal if "unit" in row}
+
+
+def iterate_rows(run: str | Path, *, incomplete: bool = False) -> Iterator[Row]:
+    """The rows of a label run in the order of its input list.
+
+    Args:
+        run: the run's folder.
+        incomplete: take a run that is not finished as far as it is.
+
+    Raises:
+        ConfigError: no label run, units that are missing or damaged.
+    """
+    run = Path(run)
+    parts = _parts(run)
+    entries = read_entries(_journal_rows(run / "journal.jsonl"))
+    missing = [unit for unit in range(parts["units"]) if unit not in entries]
+    if missing and not incomplete:
+        raise ConfigError(
+            f"{run} is not finished: {len(missing)} of {parts['units']} units are missing "
+            f"(the first is {missing[0]}); give the label command again to finish it"
+        )
+    for unit in sorted(entries):
+        problem = verify_shard(run, entries[unit], "size")
+        if problem:
+            raise ConfigError(f"{shard_path(run, unit)} {problem}; give the label command again to redo it")
+        yield from read_shard(shard_path(run, unit))[0]
+
+
+def run_categories(run: str | Path) -> Categories:
+    """The classes of a label run."""
+    return Categories.from_json(_parts(Path(run))["categories"])
+
+
+def rows_sha256(rows: Sequence[Row]) -> str:
+    """Hex sha256 over the content of rows, independent of how they are stored."""
+    digest = hashlib.sha256()
+    for row in rows:
+        values = [getattr(row, item.name) for item in fields(row)]
+        digest.update(repr(values).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _parts(run: Path) -> dict[str, Any]:
+    value = RunFolder.read(run)
+    if value["kind"] != "label":
+        raise ConfigError(f"{run} holds a {value['kind']} run, expected a label run")
+    return value["parts"]
+
+
+def _rows(table: pa.Table) -> list[Row]:
+    return [Row(*values) for values in zip(*(table.column(name).to_pylist() for name in _SCHEMA.names))]
+
+
+def _journal_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a journal, read without touching it; a torn last line is left out."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            raise ConfigError(f"{path}:{number}: not a JSON object; the journal is damaged") from error
+
+
+def _count(values: Iterable[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return dict(sorted(counts.items()))
