@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from pathlib import Path
@@ -183,6 +184,14 @@ class Problems:
 
     def extend(self, error: ConfigError) -> None:
         self.found.extend(error.problems)
+
+    @contextlib.contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Collect the :class:`ConfigError` of the body instead of raising it."""
+        try:
+            yield
+        except ConfigError as error:
+            self.extend(error)
 
     def raise_if_any(self) -> None:
         """Raise :class:`ConfigError` with everything collected, if anything was."""

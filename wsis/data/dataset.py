@@ -10,9 +10,9 @@ from wsis.data.folder import open_folder
 from wsis.data.image_set import FileImageSet, ImageSet, Record
 from wsis.data.scenes import open_scenes
 from wsis.data.voc import open_voc
-from wsis.errors import ConfigError
+from wsis.errors import Problems
 
-__all__ = ["DataConfig", "FileImageSet", "ImageSet", "Record", "open_data"]
+__all__ = ["DataConfig", "FileImageSet", "ImageSet", "Record", "inspect_data", "open_data"]
 
 
 def open_data(config: DataConfig) -> ImageSet:
@@ -25,18 +25,28 @@ def open_data(config: DataConfig) -> ImageSet:
         ConfigError: the description or one of the text files is wrong.
         SystemFault: the machine failed.
     """
+    problems = Problems()
+    images = inspect_data(config, problems)
+    problems.raise_if_any()
+    return images
+
+
+def inspect_data(config: DataConfig, problems: Problems) -> ImageSet | None:
+    """As :func:`open_data`, but what is wrong goes to ``problems``, and the set holds what could be read."""
     kind = config.kind
-    if kind == "auto":
-        if not config.root:
-            raise ConfigError(
-                "data.root: is empty; give the folder of the data, or kind=scenes for made-up pictures"
-            )
-        kind = "voc" if (Path(config.root) / "JPEGImages").is_dir() else "folder"
     if kind == "scenes":
-        return open_scenes(config)
+        with problems.collecting():
+            return open_scenes(config)
+        return None
     if not config.root:
-        raise ConfigError(f"data.root: is empty; kind={kind} needs the folder of the data")
-    if not Path(config.root).is_dir():
-        what = "is not a folder" if Path(config.root).exists() else "does not exist"
-        raise ConfigError(f"data.root: {config.root} {what} (the current folder is {os.getcwd()})")
-    return open_voc(config) if kind == "voc" else open_folder(config)
+        hint = "give the folder of the data, or kind=scenes for made-up pictures"
+        problems.add("data.root", f"is empty; kind={kind} needs a folder", hint)
+        return None
+    root = Path(config.root)
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "does not exist"
+        problems.add("data.root", f"{config.root} {what} (the current folder is {os.getcwd()})")
+        return None
+    if kind == "auto":
+        kind = "voc" if (root / "JPEGImages").is_dir() else "folder"
+    return open_voc(config, problems) if kind == "voc" else open_folder(config, problems)

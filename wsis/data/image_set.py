@@ -13,14 +13,14 @@ import torch
 
 from wsis.data.atomic import fingerprint, safe_join
 from wsis.data.categories import IGNORE, Categories
-from wsis.data.images import read_image, read_index_map
+from wsis.data.config import DataConfig
+from wsis.data.images import IMAGE_SUFFIXES, NOT_IMAGES, read_image, read_index_map
 from wsis.data.tags import TagTable
-from wsis.errors import Code, ConfigError, DataFault
+from wsis.errors import Code, ConfigError, DataFault, Problems
 from wsis.structures import Instances
 
-__all__ = ["IMAGE_SUFFIXES", "FileImageSet", "ImageSet", "Record", "instances_from_maps"]
+__all__ = ["FileImageSet", "ImageSet", "Record", "instances_from_maps"]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
 _VOID_16 = 65535
 
 
@@ -143,11 +143,31 @@ class FileImageSet(ImageSet):
         self._semantic = root / semantic_folder if root else None
         self._instance = root / instance_folder if root else None
         self.decode_notes: Counter[str] = Counter()
+        self.not_images = (semantic_folder, instance_folder, *NOT_IMAGES)
         self.notes = tuple(notes)
         self._labels: list[tuple[int, ...] | None] = [None] * len(self._ids)
         if tags is not None:
             self._labels, more = match_labels(self._ids, self._files, tags)
             self.notes += more
+
+    @classmethod
+    def build(
+        cls,
+        config: DataConfig,
+        images: Path,
+        ids: Sequence[str],
+        files: dict[str, str],
+        categories: Categories,
+        tags: TagTable | None,
+        notes: Sequence[str],
+        problems: Problems,
+    ) -> FileImageSet:
+        """The set of a reader; tags that match no image go to ``problems`` and are left out."""
+        root = Path(config.root)
+        masks = (root, config.semantic_folder, config.instance_folder, files, notes)
+        with problems.collecting():
+            return cls(images, ids, categories, tags, *masks)
+        return cls(images, ids, categories, None, *masks)
 
     def __len__(self) -> int:
         return len(self._ids)

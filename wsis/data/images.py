@@ -43,9 +43,11 @@ from wsis.errors import Code, ConfigError, DataFault, SystemFault, is_system_err
 
 __all__ = [
     "FORMATS",
+    "IMAGE_SUFFIXES",
     "MAX_FILE_BYTES",
     "MAX_PIXELS",
     "MAX_SIDE",
+    "NOT_IMAGES",
     "FileStamp",
     "ImageInfo",
     "file_stamp",
@@ -55,6 +57,8 @@ __all__ = [
 ]
 
 FORMATS = ("JPEG", "PNG")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG")
+NOT_IMAGES = ("Annotations", "ImageSets")
 MAX_PIXELS = 64_000_000
 MAX_SIDE = 16_384
 MAX_FILE_BYTES = 1 << 29

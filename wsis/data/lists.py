@@ -19,7 +19,6 @@ __all__ = [
     "MAX_TEXT_BYTES",
     "check_ids",
     "read_classes",
-    "read_ids",
     "read_json",
     "read_lines",
     "read_text",
@@ -88,20 +87,6 @@ def read_json(path: PathLike) -> Any:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{path}: not JSON: {error}") from error
-
-
-def read_ids(path: PathLike) -> list[str]:
-    """The ids of an image list, one per line, exactly as they stand, spaces and sub-folders included.
-
-    Raises:
-        ConfigError: no id, repeated ids, ids that differ only in case, unsafe paths; each with file and line.
-    """
-    path = Path(path)
-    lines = read_lines(path)
-    if not lines:
-        raise ConfigError(f"{path}: holds no id; expected one per line")
-    check_ids([line for _, line in lines], [f"{path}:{number}" for number, _ in lines])
-    return [line for _, line in lines]
 
 
 def check_ids(ids: Sequence[str], where: Sequence[str]) -> None:

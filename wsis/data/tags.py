@@ -63,7 +63,7 @@ def read_tags(path: PathLike, categories: Categories | None = None) -> TagTable:
 
     Raises:
         ConfigError: everything that is wrong with the file, with file and line: unknown class (with the
-            nearest name), number out of range, number that is no integer, repeated tag, repeated or unsafe name.
+            nearest name), number out of range, no integer, repeated tag, repeated or unsafe name.
     """
     path = Path(path)
     readers = {
