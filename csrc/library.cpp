@@ -17,10 +17,10 @@ STABLE_TORCH_LIBRARY(wsis, m) {
   // The four losses of IRNet training (section 4.1 and 4.2).
   m.def(
       "inter_pixel_loss(Tensor boundary_logits, Tensor displacement, Tensor seeds, int radius) -> "
-      "(Tensor losses, Tensor counts)");
+      "(Tensor losses, Tensor counts, Tensor state)");
   m.def(
-      "inter_pixel_loss_backward(Tensor grad_losses, Tensor boundary_logits, Tensor displacement, Tensor seeds, "
-      "Tensor counts, int radius) -> (Tensor, Tensor)");
+      "inter_pixel_loss_backward(Tensor grad_losses, Tensor boundary_logits, Tensor seeds, Tensor counts, "
+      "Tensor state) -> (Tensor, Tensor)");
 
   // Pixels follow the displacement field to their centroid (IRNet, section 4.3).
   m.def("trace_displacement(Tensor displacement, Tensor? sizes, int num_steps) -> Tensor");

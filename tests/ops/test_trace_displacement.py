@@ -32,7 +32,9 @@ def test_double_precision_ends_in_the_same_cells(seed):
 @pytest.mark.parametrize("period", [2, 3, 4])
 def test_a_cycle_ends_where_plain_stepping_ends(num_steps, period):
     """Pixels that go round the corners of a square, or to and fro, for ever."""
-    moves = {2: [(0, 3), (0, -3)], 3: [(0, 2), (2, -1), (-2, -1)], 4: [(0, 2), (2, 0), (0, -2), (-2, 0)]}[period]
+    moves = {2: [(0, 3), (0, -3)], 3: [(0, 2), (2, -1), (-2, -1)], 4: [(0, 2), (2, 0), (0, -2), (-2, 0)]}[
+        period
+    ]
     field = torch.zeros(1, 2, 8, 8)
     y, x = 3, 3
     for dy, dx in moves:
@@ -80,5 +82,3 @@ def test_padding_stays_where_it_is_and_moves_nobody():
     outside[:7, :4] = False
     assert torch.equal(ends[1][:, outside], _grid(12, 10)[0][:, outside])
     assert torch.equal(ends[2], _grid(12, 10)[0])
-
-

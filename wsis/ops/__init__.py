@@ -3,14 +3,17 @@
 from wsis.ops.connected_components import Components, connected_components
 from wsis.ops.edge_to_affinity import edge_to_affinity, neighbor_offsets
 from wsis.ops.instance_stats import InstanceStats, instance_stats
+from wsis.ops.inter_pixel_loss import InterPixelLoss, inter_pixel_loss
 from wsis.ops.trace_displacement import trace_displacement
 
 __all__ = [
     "Components",
     "InstanceStats",
+    "InterPixelLoss",
     "connected_components",
     "edge_to_affinity",
     "instance_stats",
+    "inter_pixel_loss",
     "neighbor_offsets",
     "trace_displacement",
 ]
