@@ -41,7 +41,7 @@ def evaluate(
     Args:
         predictions: one object per image with ``masks [N, H, W]``, ``labels [N]`` (classes from 0) and
             ``scores [N]``, for example :class:`wsis.structures.Instances`.
-        ground_truth: the same for the true objects, in the same order; an attribute ``crowd [N]`` (bool) marks
+        ground_truth: the same for the true objects, in the same order; a ``crowd [N]`` attribute (bool) marks
             regions that predictions may cover without harm.
         num_classes: length of the per-class results; by default the largest label seen + 1.
         backend: ``auto`` takes faster-coco-eval where it is installed.

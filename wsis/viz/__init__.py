@@ -1,0 +1,1 @@
+"""Pictures for people: overlays, colour codes, contact sheets and the HTML report."""

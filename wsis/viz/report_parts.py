@@ -1,0 +1,160 @@
+"""Pieces of the report page as HTML; every text from outside is escaped here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from wsis.viz.report_data import FaultGroup, Histogram, ReportTable
+
+__all__ = ["faults_html", "figures_html", "histogram_html", "settings_html", "table_html"]
+
+
+def figures_html(figures: Sequence[tuple[str, str, str]]) -> str:
+    """The row of large numbers."""
+    return "".join(
+        f'<div class="figure"><dt>{escape(what)}</dt><dd>{escape(value)}</dd>'
+        f"<p>{escape(remark) or '&nbsp;'}</p></div>"
+        for what, value, remark in figures
+    )
+
+
+def table_html(table: ReportTable) -> str:
+    """A sortable table."""
+    numeric = [_is_numeric(row[k] for row in table.rows) for k in range(len(table.columns))]
+    heads = "".join(
+        f'<th scope="col"{_right(numeric[k])} aria-sort="none">'
+        f'<button type="button">{escape(name)}</button></th>'
+        for k, name in enumerate(table.columns)
+    )
+    body = "".join(f"<tr>{_cells(table, row, numeric)}</tr>" for row in table.rows)
+    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    return (
+        f'<h3>{escape(table.title)}</h3>{note}<div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{escape(table.title)}"><table class="sortable"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cells(table: ReportTable, row: Sequence[Any], numeric: list[bool]) -> Iterator[str]:
+    cells = []
+    for k, value in enumerate(row):
+        key = f' data-value="{_plain(value)}"' if numeric[k] else ""
+        text = escape(number(value))
+        if table.columns[k] in table.bars and _is_finite(value):
+            share = max(0.0, min(1.0, float(value)))
+            text = f'<span class="bar"><i style="width:{share:.1%}"></i></span>{text}'
+        tag = 'th scope="row"' if k == 0 else "td"
+        cells.append(f"<{tag}{_right(numeric[k])}{key}>{text}</{tag.split()[0]}>")
+    return "".join(cells)
+
+
+def histogram_html(histogram: Histogram) -> str:
+    """A bar chart as inline SVG, with a title on each bar."""
+    counts, edges = list(histogram.counts), list(histogram.edges)
+    width, height, top = 360, 150, max([1, *counts])
+    step = width / max(1, len(counts))
+    bars = []
+    for k, count in enumerate(counts):
+        tall = count / top * height
+        span = f"{_edge(edges[k], histogram)} to {_edge(edges[k + 1], histogram)}"
+        bars.append(
+            f'<g><title>{span}: {count:,}</title><rect class="hit" x="{k * step:.1f}" y="0" '
+            f'width="{step:.1f}" height="{height}"/><rect class="col" x="{k * step + 1:.1f}" '
+            f'y="{height - tall:.1f}" width="{max(1.0, step - 2):.1f}" height="{tall:.1f}" rx="1.5"/></g>'
+        )
+    marks = "".join(
+        f'<text x="{x:.1f}" y="{height + 16}" text-anchor="{anchor}">{_edge(edges[at], histogram)}</text>'
+        for x, anchor, at in ((0, "start", 0), (width / 2, "middle", len(edges) // 2), (width, "end", -1))
+    )
+    total = sum(counts)
+    label = f"{histogram.title}: {total:,} values, highest bar {top:,}"
+    note = f"<p>{escape(histogram.note)}</p>" if histogram.note else ""
+    return (
+        f'<figure class="histogram"><figcaption>{escape(histogram.title)}</figcaption>'
+        f'<svg viewBox="0 0 {width} {height + 20}" role="img" aria-label="{escape(label)}">'
+        f'{"".join(bars)}<line x1="0" x2="{width}" y1="{height}" y2="{height}"/>{marks}</svg>{note}</figure>'
+    )
+
+
+def faults_html(faults: Sequence[FaultGroup]) -> str:
+    """Faults by reason, each with its images."""
+    if not faults:
+        return '<p class="calm">No image was skipped.</p>'
+    parts = []
+    for group in faults:
+        rows = "".join(f"<li><code>{escape(i)}</code> {escape(text)}</li>" for i, text in group.examples)
+        more = group.count - len(group.examples)
+        rows += f"<li>and {more:,} more</li>" if more > 0 else ""
+        parts.append(
+            f"<details><summary><code>{escape(group.code)}</code><span>{escape(group.meaning)}</span>"
+            f"<b>{group.count:,}</b></summary><ul>{rows}</ul></details>"
+        )
+    return "".join(parts)
+
+
+def settings_html(settings: Mapping[str, Any]) -> str:
+    """Everything that made the run; nested mappings become groups."""
+    plain = {k: v for k, v in settings.items() if not isinstance(v, Mapping)}
+    groups = {"general": plain} if plain else {}
+    groups |= {k: v for k, v in settings.items() if isinstance(v, Mapping)}
+    parts = []
+    for index, (name, values) in enumerate(groups.items()):
+        rows = "".join(
+            f"<tr><th scope='row'>{escape(key)}</th><td><code>{escape(text)}</code></td></tr>"
+            for key, text in _flat(values)
+        )
+        state = " open" if index == 0 else ""
+        parts.append(
+            f'<details{state}><summary><span>{escape(str(name))}</span></summary><div class="scroll">'
+            f'<table class="settings"><tbody>{rows}</tbody></table></div></details>'
+        )
+    return "".join(parts) or '<p class="calm">No settings were recorded.</p>'
+
+
+def number(value: Any) -> str:
+    """A figure as people read it: thousands separated, at most four significant digits, a dash for NaN."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "–"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return "–"
+        return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
+    return str(value)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}.")
+        elif isinstance(value, (list, tuple)):
+            text = ", ".join(map(str, value[:40]))
+            yield name, f"{text}, … ({len(value)} in all)" if len(value) > 40 else text
+        else:
+            yield name, str(value)
+
+
+def _is_numeric(values: Any) -> bool:
+    kept = [v for v in values if v is not None]
+    return bool(kept) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in kept)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _plain(value: Any) -> str:
+    return f"{float(value):.9g}" if _is_finite(value) else ""
+
+
+def _right(numeric: bool) -> str:
+    return ' class="number"' if numeric else ""
+
+
+def _edge(value: float, histogram: Histogram) -> str:
+    return f"{100 * value:.3g}%" if histogram.percent else f"{value:.3g}"
