@@ -1,0 +1,137 @@
+"""MobileNetV2 (Sandler et al., CVPR 2018) as a five-tap backbone, in torchvision's key layout.
+
+The stride-2 convolutions follow TensorFlow's "SAME" rule, for which published TensorFlow weights were
+trained: the output has ``ceil(n / 2)`` cells, and an even side is padded by one cell at the bottom and right
+only. That rule moves the centre of a cell by an amount that depends on the size of the image: at stride 16
+cell ``i`` lies over pixel ``16 i + 15`` for a side of 512, and over ``16 i`` for one of 513, while every
+resize of the method takes it to be at ``16 i + 7.5``. ``padding="aligned"`` keeps the sizes and the weights
+and fixes the phase of each stride-2 convolution instead, so that a cell lies over the same place whatever the
+size of the image, at most 2.5 pixels from where the resize puts it.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .backbone import Backbone
+
+__all__ = ["MobileNetV2", "same_padding"]
+
+PADDINGS = ("aligned", "same")
+
+_STAGES = (  # expansion, channels, blocks, stride of the first block
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 1),
+    (6, 320, 1, 1),
+)
+
+
+def same_padding(size: int, phase: int | None = None) -> tuple[int, int]:
+    """Zeros before and after a side of ``size`` cells for a 3-wide convolution of stride 2.
+
+    The output has ``ceil(size / 2)`` cells.
+
+    Args:
+        size: length of the side.
+        phase: 0 puts cell ``i`` over input cell ``2 i``, 1 over ``2 i + 1``; ``None`` is TensorFlow's "SAME",
+            which is 1 for even and 0 for odd sizes.
+    """
+    if phase is None:
+        phase = 1 - size % 2
+    before = 1 - phase
+    cells = (size + 1) // 2
+    return before, (cells - 1) * 2 + 3 - size - before
+
+
+class _Conv(nn.Sequential):
+    """Convolution, batch norm and ReLU6, under torchvision's indices 0, 1, 2."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        phase: int | None = None,
+    ):
+        padding = (kernel - 1) // 2 if stride == 1 else 0
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU6(),
+        )
+        self.strided = stride == 2
+        self.phase = phase
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.strided:
+            top, bottom = same_padding(x.shape[-2], self.phase)
+            left, right = same_padding(x.shape[-1], self.phase)
+            x = F.pad(x, (left, right, top, bottom))
+        return super().forward(x)
+
+
+class _Block(nn.Module):
+    """Inverted residual: 1x1 expansion, depthwise 3x3, linear 1x1; the input is added where shapes agree."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, phase: int | None = None):
+        super().__init__()
+        hidden = inputs * expansion
+        layers: list[nn.Module] = [] if expansion == 1 else [_Conv(inputs, hidden)]
+        layers += [
+            _Conv(hidden, hidden, 3, stride, hidden, phase),
+            nn.Conv2d(hidden, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        ]
+        self.conv = nn.Sequential(*layers)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+class MobileNetV2(Backbone):
+    """MobileNetV2 1.0 without its classifier; the last stage keeps stride 16 (stride 1, no dilation).
+
+    Taps: blocks 2 and 3 (24 channels, stride 4), 6 (32, stride 8), 13 (96, stride 16) and the 1280-channel
+    last layer (stride 16). Keys: ``features.0`` .. ``features.18`` as in torchvision.
+
+    Args:
+        padding: ``"aligned"`` (cells at a fixed place, see the module) or ``"same"`` (TensorFlow's rule).
+    """
+
+    channels = (24, 24, 32, 96, 1280)
+    normalization = ((128.0, 128.0, 128.0), (128.0, 128.0, 128.0))
+    trainable_from = 3
+    _TAPS = (2, 3, 6, 13, 18)
+
+    def __init__(self, padding: str = "aligned"):
+        super().__init__()
+        if padding not in PADDINGS:
+            raise ValueError(f"MobileNetV2: padding must be one of {PADDINGS}, got {padding!r}")
+        self.padding = padding
+        phases = iter((1, 0, 1, 0)) if padding == "aligned" else iter((None,) * 4)
+        layers: list[nn.Module] = [_Conv(3, 32, 3, 2, phase=next(phases))]
+        width = 32
+        for expansion, channels, blocks, first_stride in _STAGES:
+            for index in range(blocks):
+                stride = first_stride if index == 0 else 1
+                phase = next(phases) if stride == 2 else None
+                layers.append(_Block(width, channels, stride, expansion, phase))
+                width = channels
+        layers.append(_Conv(width, 1280))
+        self.features = nn.Sequential(*layers)
+
+    def stages(self) -> tuple[tuple[nn.Module, ...], ...]:
+        """The layers that end in each tap, in order."""
+        bounds = (0, *(tap + 1 for tap in self._TAPS))
+        layers = tuple(self.features)
+        return tuple(layers[start:stop] for start, stop in itertools.pairwise(bounds))
