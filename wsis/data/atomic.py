@@ -8,6 +8,7 @@ disk the temporary is removed and :class:`SystemFault` names the needed and the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -55,7 +56,7 @@ def check_relative(name: str) -> str | None:
         return "is empty"
     if any(ord(ch) < 32 or ord(ch) == 127 for ch in name):
         return "holds control characters"
-    if name.startswith(("/", "~")) or re.match(r"^[A-Za-z]:", name):
+    if name.startswith("/") or re.match(r"^[A-Za-z]:/", name):
         return "is an absolute path; expected one relative to the data folder"
     if "\\" in name:
         return "holds a backslash; expected / between folders"
@@ -264,8 +265,12 @@ def _remove(path: Path) -> bool:
 
 
 def _fsync_folder(folder: Path) -> None:
+    """Flush the folder's entries; file systems that cannot do that for folders are left alone."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from array import array
 from itertools import islice
 from pathlib import Path
 
@@ -56,23 +57,24 @@ def select_images(config: DataConfig, root: Path, images: Path) -> tuple[list[st
 def read_image_list(path: Path) -> tuple[list[str], dict[str, str]]:
     """The ids of a list, one per line, as they stand, spaces and sub-folders included.
 
-    A line may carry the suffix of the picture (``photo.jpg``): the id is without, and the file is the one named.
+    A line may carry the suffix of the picture (``photo.jpg``): then that is the file, and the id is without.
 
     Raises:
         ConfigError: no id, repeated ids, ids that differ only in case, unsafe paths; each with file and line.
     """
     ids: list[str] = []
-    where: list[str] = []
+    numbers = array("Q")
     files: dict[str, str] = {}
     for number, line in read_lines(path):
-        name = next((line[: -len(s)] for s in IMAGE_SUFFIXES if line.endswith(s) and line != s), line)
-        ids.append(name)
-        where.append(f"{path}:{number}")
-        if name != line:
+        numbers.append(number)
+        if line.endswith(IMAGE_SUFFIXES):
+            name = os.path.splitext(line)[0]
             files[name] = line
+            line = name
+        ids.append(line)
     if not ids:
         raise ConfigError(f"{path}: holds no id; expected one per line")
-    check_ids(ids, where)
+    check_ids(ids, lambda n: f"{path}:{numbers[n]}")
     return ids, files
 
 
@@ -127,5 +129,5 @@ def list_images(root: Path, skip: tuple[str, ...] = ()) -> dict[str, str]:
     if not found:
         raise ConfigError(f"{root}: holds no picture; expected files like *{', *'.join(IMAGE_SUFFIXES[:3])}")
     found.sort()
-    check_ids([name for name, _ in found], [str(root / file) for _, file in found])
+    check_ids([name for name, _ in found], lambda n: str(root / found[n][1]))
     return dict(found)

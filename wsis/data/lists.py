@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from wsis.data.atomic import PathLike, check_relative
 from wsis.data.categories import Categories
@@ -19,45 +22,56 @@ __all__ = [
     "MAX_TEXT_BYTES",
     "check_ids",
     "read_classes",
+    "read_file",
     "read_json",
     "read_lines",
     "read_text",
 ]
 
 MAX_TEXT_BYTES = 1 << 30
+_PLAIN = re.compile(r"(?=.{1,200}$)(?:[A-Za-z0-9_][A-Za-z0-9_. ()-]*/)*[A-Za-z0-9_][A-Za-z0-9_. ()-]*")
 
 
-def read_text(path: PathLike) -> str:
-    """A UTF-8 file without its byte-order mark; ``ConfigError`` names the line if it is not UTF-8."""
+def read_file(path: PathLike) -> bytes:
+    """A small file whole; ``ConfigError`` if it is missing, no regular file, too large or may not be read."""
     path = Path(path)
     try:
         if not path.is_file():
             what = "is not a regular file" if path.exists() else "does not exist"
             raise ConfigError(f"{path}: {what} (the current folder is {os.getcwd()})")
         if path.stat().st_size > MAX_TEXT_BYTES:
-            raise ConfigError(
-                f"{path}: has {path.stat().st_size:,} bytes, expected at most {MAX_TEXT_BYTES:,}"
-            )
-        data = path.read_bytes()
+            size = path.stat().st_size
+            raise ConfigError(f"{path}: has {size:,} bytes, expected at most {MAX_TEXT_BYTES:,}")
+        return path.read_bytes()
     except PermissionError as error:
         raise ConfigError(f"{path}: may not be read") from error
     except OSError as error:
         raise system_fault(error, "reading", path) from error
+
+
+def read_text(path: PathLike) -> str:
+    """A UTF-8 file without its byte-order mark; ``ConfigError`` names the line if it is not UTF-8."""
+    data = read_file(path)
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise ConfigError(f"{path}:1: is UTF-16; save it as UTF-8")
+        raise ConfigError(f"{os.fspath(path)}:1: is UTF-16; save it as UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         bad = data[error.start : error.start + 1]
-        raise ConfigError(f"{path}:{line}: byte {bad!r} is not UTF-8; save the file as UTF-8") from error
+        text = f"byte {bad!r} is not UTF-8; save the file as UTF-8"
+        raise ConfigError(f"{os.fspath(path)}:{line}: {text}") from error
 
 
-def read_lines(path: PathLike) -> list[tuple[int, str]]:
+def read_lines(path: PathLike) -> Iterator[tuple[int, str]]:
     """``(line number, text)`` of every line that holds something; numbers count from 1."""
-    text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
-    lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), start=1))
-    return [(number, line) for number, line in lines if line and not line.startswith("#")]
+    text = read_text(path)
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.strip()
+        if line and not line.startswith("#"):
+            yield number, line
 
 
 def read_json(path: PathLike) -> Any:
@@ -89,13 +103,16 @@ def read_json(path: PathLike) -> Any:
         raise ConfigError(f"{path}: not JSON: {error}") from error
 
 
-def check_ids(ids: Sequence[str], where: Sequence[str]) -> None:
+def check_ids(ids: Sequence[str], where: Callable[[int], str]) -> None:
     """Refuse ids that are unsafe as paths, repeated, or equal but for their case.
 
     Args:
         ids: the ids.
-        where: for each of them the place to name in the error.
+        where: the place of the n-th of them, to name in the error.
     """
+    hashes = np.fromiter((hash(name.casefold()) for name in ids), dtype=np.int64, count=len(ids))
+    if len(np.unique(hashes)) == len(ids) and all(map(_PLAIN.fullmatch, ids)):
+        return
     problems = Problems()
     seen: dict[str, int] = {}
     for number, name in enumerate(ids):
@@ -104,16 +121,16 @@ def check_ids(ids: Sequence[str], where: Sequence[str]) -> None:
             hint = ""
             if name.startswith("/JPEGImages/"):
                 hint = f"write {Path(name.split()[0]).stem} instead"
-            problems.add(where[number], f"id {name!r} {reason}", hint)
+            problems.add(where(number), f"id {name!r} {reason}", hint)
             continue
         first = seen.setdefault(name.casefold(), number)
         if first == number:
             continue
         if ids[first] == name:
-            problems.add(where[number], f"id {name!r} stands also at {where[first]}")
+            problems.add(where(number), f"id {name!r} stands also at {where(first)}")
         else:
-            text = f"id {name!r} and {ids[first]!r} ({where[first]}) differ only in case"
-            problems.add(where[number], text, "their files would overwrite each other on some disks")
+            text = f"id {name!r} and {ids[first]!r} ({where(first)}) differ only in case"
+            problems.add(where(number), text, "their files would overwrite each other on some disks")
     problems.raise_if_any()
 
 
@@ -126,7 +143,7 @@ def read_classes(path: PathLike) -> Categories:
             raise ConfigError(f"{path}: expected a list of class names")
         lines = [(number, name) for number, name in enumerate(names)]
     else:
-        lines = read_lines(path)
+        lines = list(read_lines(path))
     problems = Problems()
     seen: dict[str, int] = {}
     for number, name in lines:

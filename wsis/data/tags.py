@@ -29,7 +29,7 @@ import defusedxml.ElementTree
 
 from wsis.data.atomic import PathLike
 from wsis.data.categories import Categories
-from wsis.data.lists import check_ids, read_json, read_lines, read_text
+from wsis.data.lists import check_ids, read_file, read_json, read_lines, read_text
 from wsis.errors import ConfigError, Problems, did_you_mean
 
 __all__ = ["TagTable", "read_tags", "read_xml_tags"]
@@ -85,7 +85,7 @@ def read_tags(path: PathLike, categories: Categories | None = None) -> TagTable:
     problems.raise_if_any()
     if not rows:
         raise ConfigError(f"{path}: holds no image; expected rows of a name and its tags")
-    check_ids([name for _, name, _ in rows], [where for where, _, _ in rows])
+    check_ids([name for _, name, _ in rows], lambda n: rows[n][0])
     if categories is None:
         categories = _collect(path, rows)
     labels = {}
@@ -113,7 +113,7 @@ def read_xml_tags(folder: PathLike, ids: Iterable[str], categories: Categories) 
             continue
         present = set()
         try:
-            root = defusedxml.ElementTree.fromstring(read_text(path), forbid_dtd=True)
+            root = defusedxml.ElementTree.fromstring(read_file(path), forbid_dtd=True)
         except ParseError as error:
             problems.add(f"{path}:{error.position[0]}", f"malformed XML: {error}")
             continue
