@@ -6,4 +6,5 @@
 PYBIND11_MODULE(_host, m) {
   m.doc() = "Host-side codecs and build information of wsis.";
   wsis::host::add_build_info(m);
+  wsis::host::add_rle(m);
 }

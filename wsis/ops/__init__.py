@@ -4,6 +4,7 @@ from wsis.ops.connected_components import Components, connected_components
 from wsis.ops.edge_to_affinity import edge_to_affinity, neighbor_offsets
 from wsis.ops.instance_stats import InstanceStats, instance_stats
 from wsis.ops.inter_pixel_loss import InterPixelLoss, inter_pixel_loss
+from wsis.ops.mask_rle import mask_rle, rle_to_ids, rle_to_mask
 from wsis.ops.trace_displacement import trace_displacement
 
 __all__ = [
@@ -14,6 +15,9 @@ __all__ = [
     "edge_to_affinity",
     "instance_stats",
     "inter_pixel_loss",
+    "mask_rle",
     "neighbor_offsets",
+    "rle_to_ids",
+    "rle_to_mask",
     "trace_displacement",
 ]

@@ -43,7 +43,7 @@ def check_id_map(op: str, ids: Tensor) -> tuple[int, int, int]:
 
 
 def dense_ids(op: str, ids: Tensor) -> DenseIds:
-    """``ids`` as int32, none above the pixels of an image: where they are larger, they are renumbered in order.
+    """``ids`` as int32, none above the pixels of an image: larger ones are renumbered, keeping the order.
 
     Raises:
         ValueError: a negative id.

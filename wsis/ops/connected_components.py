@@ -43,8 +43,8 @@ def connected_components(
         sizes: ``[B, 2]`` integers (height, width) of padded images; what lies outside is background.
 
     Returns:
-        :class:`Components` on the device of ``labels``. Ids run from 1 in raster order of the components' first
-        pixels.
+        :class:`Components` on the device of ``labels``. Ids run from 1 in raster order of the first pixel of
+        each component.
 
     Raises:
         TypeError, ValueError: an argument is not as described.

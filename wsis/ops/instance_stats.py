@@ -77,8 +77,8 @@ def instance_stats(
         sizes: ``[B, 2]`` integers (height, width) of padded images; what lies outside is not counted.
 
     Returns:
-        :class:`InstanceStats` with a row for every id above 0 that occurs. Areas and boxes are exact; the mean
-        is summed in float64 in a fixed order. The number of rows is read back from the device once.
+        :class:`InstanceStats` with a row for every id above 0 that occurs. Areas and boxes are exact; means
+        are summed in float64 in a fixed order. The number of rows is read back from the device once.
 
     Raises:
         TypeError, ValueError: an argument is not as described, an id is negative or a score is not finite.
