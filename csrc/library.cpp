@@ -35,8 +35,9 @@ STABLE_TORCH_LIBRARY(wsis, m) {
 
   // Mean field with permutohedral filtering (Kraehenbuehl and Koltun 2011).
   m.def(
-      "dense_crf(Tensor images, Tensor labels, Tensor num_labels, Tensor? sizes, float gt_prob, int steps, "
-      "float[] spatial, float[] bilateral) -> Tensor");
+      "dense_crf(Tensor images, Tensor labels, Tensor num_labels, Tensor image_index, Tensor? sizes, float gt_prob, "
+      "int steps, float spatial_sxy, float spatial_weight, float bilateral_sxy, float bilateral_srgb, "
+      "float bilateral_weight, int max_labels) -> Tensor");
 
   // COCO run-length codes of id maps.
   m.def(

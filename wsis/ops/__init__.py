@@ -1,6 +1,7 @@
 """The operators, one file each. Importing this package loads the compiled library."""
 
 from wsis.ops.connected_components import Components, connected_components
+from wsis.ops.dense_crf import dense_crf, dense_crf_marginals
 from wsis.ops.edge_to_affinity import edge_to_affinity, neighbor_offsets
 from wsis.ops.instance_stats import InstanceStats, instance_stats
 from wsis.ops.inter_pixel_loss import InterPixelLoss, inter_pixel_loss
@@ -12,6 +13,8 @@ __all__ = [
     "InstanceStats",
     "InterPixelLoss",
     "connected_components",
+    "dense_crf",
+    "dense_crf_marginals",
     "edge_to_affinity",
     "instance_stats",
     "inter_pixel_loss",

@@ -39,11 +39,11 @@ def check_tensor(
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {name} must be a tensor, got {type(value).__name__}")
-    wanted = f"[{', '.join(map(str, shape))}]"
     fits = value.dim() == len(shape) and all(
         isinstance(want, str) or got == want for got, want in zip(value.shape, shape)
     )
     if not fits:
+        wanted = f"[{', '.join(map(str, shape))}]"
         raise ValueError(f"{op}: {name} must have shape {wanted}, got {list(value.shape)}")
     if value.layout != torch.strided:
         raise ValueError(f"{op}: {name} must be a dense tensor, got layout {value.layout}")
@@ -84,7 +84,7 @@ def check_float(op: str, name: str, value: float, low: float, high: float = math
     """Raises: TypeError: not a number; ValueError: NaN, or outside ``[low, high]``."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{op}: {name} must be a number, got {type(value).__name__} {value!r}")
-    if not low <= value <= high or math.isinf(value):
+    if not low <= value <= high or abs(value) == math.inf:
         raise ValueError(f"{op}: {name} must be finite and {low:g}..{high:g}, got {value}")
 
 

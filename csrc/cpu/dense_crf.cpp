@@ -1,0 +1,281 @@
+#include "common/dense_crf.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "common/parallel.h"
+#include "cpu/permutohedral.h"
+
+namespace wsis {
+namespace {
+
+constexpr int kLanes = 16;        // pixels of one softmax block
+constexpr int kMaxWidth = 64;     // channels filtered together, unless one label set alone has more
+constexpr int64_t kGrain = 8192;  // pixels or vertices a thread takes at least when an image is split
+
+// One label map of an image, and its channels in the common rows.
+struct LabelSet {
+  const uint8_t* labels;  // [H, W]
+  uint8_t* refined;       // [H, W] or null
+  float* marginals;       // [L, H, W] or null
+  int num_labels, channel;
+  CrfUnary unary;
+};
+
+// Several label sets of one image that share every filter pass.
+struct Group {
+  std::vector<LabelSet> sets;
+  int width = 0;      // floats in a row: 4, or a multiple of 8
+  int64_t h, w;       // size of the image
+  int64_t H, W;       // of the padded planes
+};
+
+// [width][kLanes]: the channels of kLanes pixels, for loops over pixels.
+struct Block {
+  std::vector<float> filtered[2], assigned;
+  std::vector<float> rows;  // [kLanes, width]
+  explicit Block(int width) : assigned(static_cast<size_t>(width * kLanes), 0.0f), rows(assigned) {
+    filtered[0] = filtered[1] = assigned;
+  }
+};
+
+// filtered [width][kLanes] of both kernels, already times norm and weight (or zeros) -> softmax of -U + F1 + F2 over the
+// labels of one set. labels [kLanes].
+CPU_CLONES void soft_assign(const float* spatial, const float* bilateral, const uint8_t* labels, int num_labels,
+                            float on, float off, float* assigned) {
+  float best[kLanes], sum[kLanes];
+  for (int i = 0; i < kLanes; ++i) best[i] = -3.0e38f, sum[i] = 0.0f;
+  for (int l = 0; l < num_labels; ++l)
+    for (int i = 0; i < kLanes; ++i) {
+      const int at = l * kLanes + i;
+      const float logit = ((labels[i] == l ? on : off) + spatial[at]) + bilateral[at];
+      assigned[at] = logit;
+      best[i] = logit > best[i] ? logit : best[i];
+    }
+  for (int l = 0; l < num_labels; ++l)
+    for (int i = 0; i < kLanes; ++i) {
+      const int at = l * kLanes + i;
+      assigned[at] = crf_exp(assigned[at] - best[i]);
+      sum[i] += assigned[at];
+    }
+  for (int l = 0; l < num_labels; ++l)
+    for (int i = 0; i < kLanes; ++i) assigned[l * kLanes + i] /= sum[i];
+}
+
+// rows [count, width] -> planes [width][kLanes], times weight * norm of the pixel.
+CPU_CLONES void rows_to_planes(const float* rows, const float* norm, float weight, int count, int width,
+                               float* planes) {
+  for (int i = 0; i < count; ++i)
+    for (int c = 0; c < width; ++c) planes[c * kLanes + i] = weight * (rows[i * width + c] * norm[i]);
+}
+
+CPU_CLONES void planes_to_rows(const float* planes, int count, int width, float* rows) {
+  for (int i = 0; i < count; ++i)
+    for (int c = 0; c < width; ++c) rows[i * width + c] = planes[c * kLanes + i];
+}
+
+class MeanField {
+ public:
+  MeanField(const Group& group, const Lattice& spatial, const Lattice& bilateral, const CrfOptions& options,
+            bool split)
+      : group_(group), options_(options), split_(split), pixels_(group.h * group.w) {
+    kernels_[0] = {&spatial, options.spatial_weight, {}, {}};
+    kernels_[1] = {&bilateral, options.bilateral_weight, {}, {}};
+    for (Kernel& kernel : kernels_) {
+      const size_t size = static_cast<size_t>(kernel.lattice->vertices * group.width);
+      kernel.values.assign(size, 0.0f);
+      if (!split) kernel.next.assign(size, 0.0f);
+    }
+    if (split) rows_.assign(static_cast<size_t>(pixels_ * group.width), 0.0f);
+  }
+
+  void run() {
+    for (int step = 0; step <= options_.steps; ++step) {
+      const bool first = step == 0, last = step == options_.steps;
+      if (split_) {
+        parallel_for(0, blocks(), kGrain / kLanes, [&](int64_t b, int64_t e) { assign(b, e, first, last); });
+        if (!last) filter_split();
+      } else {
+        assign(0, blocks(), first, last);
+        if (!last) filter();
+      }
+    }
+  }
+
+ private:
+  struct Kernel {
+    const Lattice* lattice;
+    float weight;
+    std::vector<float> values, next;  // [vertices, width]: blurred, and being splatted
+  };
+
+  int64_t blocks() const { return (pixels_ + kLanes - 1) / kLanes; }
+
+  // Slices, takes the softmax and hands the result on: to the lattices (`next`), to rows_ when split, or, in the
+  // last step, to the outputs. Blocks of kLanes pixels.
+  void assign(int64_t begin, int64_t end, bool first, bool last) {
+    const int width = group_.width;
+    Block block(width);
+    uint8_t labels[kLanes] = {};
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t p = b * kLanes;
+      const int count = static_cast<int>(std::min<int64_t>(kLanes, pixels_ - p));
+      for (int f = 0; f < 2 && !first; ++f) {
+        const Lattice& lattice = *kernels_[f].lattice;
+        slice(lattice, p, count, kernels_[f].values.data(), width, block.rows.data());
+        rows_to_planes(block.rows.data(), lattice.norm.get() + p, kernels_[f].weight, count, width,
+                       block.filtered[f].data());
+      }
+      for (const LabelSet& set : group_.sets) {
+        for (int i = 0; i < count; ++i) labels[i] = set.labels[plane_index(p + i)];
+        const int at = set.channel * kLanes;
+        soft_assign(block.filtered[0].data() + at, block.filtered[1].data() + at, labels, set.num_labels,
+                    set.unary.on, set.unary.off, block.assigned.data() + at);
+        if (last) write(set, p, count, block.assigned.data() + at);
+      }
+      if (last) continue;
+      if (split_) {
+        planes_to_rows(block.assigned.data(), count, width, rows_.data() + p * width);
+        continue;
+      }
+      planes_to_rows(block.assigned.data(), count, width, block.rows.data());
+      for (Kernel& kernel : kernels_)
+        splat(*kernel.lattice, p, count, block.rows.data(), width, kernel.next.data());
+    }
+  }
+
+  int64_t plane_index(int64_t pixel) const {
+    return group_.w == group_.W ? pixel : pixel / group_.w * group_.W + pixel % group_.w;
+  }
+
+  void write(const LabelSet& set, int64_t p, int count, const float* assigned) const {
+    for (int i = 0; i < count; ++i) {
+      const int64_t at = plane_index(p + i);
+      int best = 0;
+      for (int l = 0; l < set.num_labels; ++l) {
+        if (assigned[l * kLanes + i] > assigned[best * kLanes + i]) best = l;
+        if (set.marginals) set.marginals[l * group_.H * group_.W + at] = assigned[l * kLanes + i];
+      }
+      if (set.refined) set.refined[at] = static_cast<uint8_t>(best);
+    }
+  }
+
+  void filter() {
+    for (Kernel& kernel : kernels_) {
+      kernel.values.swap(kernel.next);
+      std::fill(kernel.next.begin(), kernel.next.end(), 0.0f);
+      for (int axis = 0; axis < kernel.lattice->corners; ++axis)
+        blur_axis(*kernel.lattice, axis, 0, run_length(kernel, axis), group_.width, kernel.values.data());
+    }
+  }
+
+  void filter_split() {
+    for (Kernel& kernel : kernels_) {
+      const Lattice& lattice = *kernel.lattice;
+      float* values = kernel.values.data();
+      parallel_for(0, lattice.vertices, kGrain / 16, [&](int64_t b, int64_t e) {
+        splat_vertices(lattice, b, e, rows_.data(), group_.width, values);
+      });
+      for (int axis = 0; axis < lattice.corners; ++axis)
+        parallel_for(0, run_length(kernel, axis), kGrain, [&](int64_t b, int64_t e) {
+          blur_axis(lattice, axis, b, e, group_.width, values);
+        });
+    }
+  }
+
+  static int64_t run_length(const Kernel& kernel, int axis) {
+    return static_cast<int64_t>(kernel.lattice->runs[static_cast<size_t>(axis)].size());
+  }
+
+  const Group& group_;
+  const CrfOptions& options_;
+  const bool split_;
+  const int64_t pixels_;
+  Kernel kernels_[2];
+  std::vector<float> rows_;  // [pixels, width], when split
+};
+
+int row_width(int channels) { return channels <= 4 ? 4 : (channels + 7) / 8 * 8; }
+
+// The label sets of an image in groups of at most kMaxWidth channels.
+std::vector<Group> group_sets(const std::vector<LabelSet>& sets, const Group& shape) {
+  std::vector<Group> groups;
+  int channels = 0;
+  for (LabelSet set : sets) {
+    if (groups.empty() || channels + set.num_labels > kMaxWidth) {
+      groups.push_back(shape);
+      channels = 0;
+    }
+    set.channel = channels;
+    channels += set.num_labels;
+    groups.back().sets.push_back(set);
+    groups.back().width = row_width(channels);
+  }
+  return groups;
+}
+
+using Size = std::pair<int, int>;
+
+}  // namespace
+
+void dense_crf_cpu(const uint8_t* images, const uint8_t* labels, const int32_t* num_labels,
+                   const int32_t* image_index, const int32_t* sizes, uint8_t* refined, float* marginals, int64_t B,
+                   int64_t S, int64_t H, int64_t W, int max_labels, const CrfOptions& options) {
+  const int64_t plane = H * W;
+  if (refined) std::fill(refined, refined + S * plane, uint8_t{0});
+  if (marginals) std::fill(marginals, marginals + S * max_labels * plane, 0.0f);
+
+  std::vector<std::vector<LabelSet>> sets(static_cast<size_t>(B));
+  for (int64_t s = 0; s < S; ++s) {
+    uint8_t* map = refined ? refined + s * plane : nullptr;
+    float* planes = marginals ? marginals + s * max_labels * plane : nullptr;
+    const int n = num_labels[s];
+    const auto b = static_cast<size_t>(image_index[s]);
+    if (n > 1) sets[b].push_back({labels + s * plane, map, planes, n, 0, crf_unary(options.gt_prob, n)});
+    if (n > 1 || !planes) continue;
+    const int64_t h = sizes ? sizes[2 * b] : H, w = sizes ? sizes[2 * b + 1] : W;
+    for (int64_t y = 0; y < h; ++y) std::fill(planes + y * W, planes + y * W + w, 1.0f);
+  }
+
+  std::vector<int64_t> todo;  // images that have something to refine
+  std::map<Size, Lattice> spatial;
+  const auto size_of = [&](int64_t b) {
+    return sizes ? Size{sizes[2 * b], sizes[2 * b + 1]} : Size{static_cast<int>(H), static_cast<int>(W)};
+  };
+  for (int64_t b = 0; b < B; ++b)
+    if (!sets[static_cast<size_t>(b)].empty() && size_of(b).first > 0 && size_of(b).second > 0) {
+      todo.push_back(b);
+      spatial.try_emplace(size_of(b));
+    }
+  const int64_t count = static_cast<int64_t>(todo.size());
+  const bool split = num_threads() > 1 && count < num_threads();
+
+  std::vector<std::pair<const Size, Lattice>*> sized;
+  for (auto& entry : spatial) sized.push_back(&entry);
+  parallel_for(0, static_cast<int64_t>(sized.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      auto& [size, lattice] = *sized[static_cast<size_t>(i)];
+      lattice = build_spatial_lattice({nullptr, 0, 0, size.first, size.second}, options.spatial_sxy, split);
+    }
+  });
+
+  const auto refine_image = [&](int64_t b) {
+    const auto [h, w] = size_of(b);
+    const PixelSource source{images + b * 3 * plane, plane, W, h, w};
+    const Lattice bilateral =
+        build_bilateral_lattice(source, options.bilateral_sxy, options.bilateral_srgb, split);
+    for (const Group& group : group_sets(sets[static_cast<size_t>(b)], {{}, 0, h, w, H, W}))
+      MeanField(group, spatial.at(size_of(b)), bilateral, options, split).run();
+  };
+  if (split) {
+    for (const int64_t b : todo) refine_image(b);
+    return;
+  }
+  parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) refine_image(todo[static_cast<size_t>(i)]);
+  });
+}
+
+}  // namespace wsis
