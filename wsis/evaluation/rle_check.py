@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["MAX_SIDE", "checked_rle", "run_lengths"]
+__all__ = ["MAX_SIDE", "checked_rle", "decode_rle", "run_lengths"]
 
 MAX_SIDE = 1 << 16
 """Largest height or width."""
@@ -60,6 +60,14 @@ def checked_rle(
             f"got a smallest of {int(runs.min(initial=0))} and a sum of {int(runs.sum())}"
         )
     return {"size": [height, width], "counts": counts}, int(runs[1::2].sum())
+
+
+def decode_rle(rle: Mapping[str, Any]) -> np.ndarray:
+    """A checked run-length mask (see :func:`checked_rle`) -> ``[H, W]`` bool."""
+    height, width = rle["size"]
+    runs = run_lengths(rle["counts"])
+    inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+    return np.ascontiguousarray(inside.reshape(width, height).T)
 
 
 def run_lengths(counts: bytes, where: str = "rle") -> np.ndarray:

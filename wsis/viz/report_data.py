@@ -115,7 +115,7 @@ def report_instances(instances: Any) -> tuple[ReportInstance, ...]:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table: numbers align right and sort as numbers; ``bars`` are columns drawn with a bar of ``[0, 1]``."""
+    """A table: numbers align right and sort as numbers; ``bars`` names columns with a bar of [0, 1]."""
 
     title: str
     columns: Sequence[str]

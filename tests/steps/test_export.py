@@ -1,0 +1,195 @@
+"""Export: files that other programs accept, unique ids, mapped categories, nothing overwritten unasked."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools.coco import COCO
+
+from tests.label_runs import boxes, row_of, skipped_row, write_run
+from wsis.data.categories import COCO as COCO_CATEGORIES
+from wsis.data.categories import Categories
+from wsis.data.image_set import instances_from_maps
+from wsis.data.images import read_index_map
+from wsis.errors import ConfigError
+from wsis.formats import WRITERS
+from wsis.steps import export
+from wsis.structures import Instances
+
+CLASSES = Categories(("cat", "dog", "bird"), (3, 7, 90))
+
+
+def sample_rows():
+    return [
+        row_of("b/two", boxes((20, 30), (0, 0, 10, 10, 0, 0.9), (5, 5, 15, 25, 2, 0.4)), "b/two.jpg"),
+        skipped_row("broken"),
+        row_of("none", boxes((5, 6)), "none.JPEG"),
+        row_of("edge", boxes((8, 8), (0, 0, 4, 4, 1, 1e-5), (4, 4, 8, 8, 1, 9e-6), (6, 0, 8, 2, 1, 0.0))),
+    ]
+
+
+@pytest.fixture
+def labels(tmp_path) -> Path:
+    return write_run(tmp_path / "labels", sample_rows(), CLASSES, unit_size=2)
+
+
+def read(result) -> dict:
+    return json.loads(Path(result.path).read_text())
+
+
+def test_coco_content(labels):
+    result = export.run(export.Config(run=str(labels)))
+    assert result.path == labels / "exports" / "coco.json"
+    assert (result.images, result.instances, result.dropped, result.skipped) == (3, 3, 2, 1)
+    assert "3 instances on 3 images" in result.summary()
+    content = read(result)
+    assert [c["id"] for c in content["categories"]] == [3, 7, 90]
+    assert [c["name"] for c in content["categories"]] == ["cat", "dog", "bird"]
+    assert content["images"] == [
+        {"id": 1, "file_name": "b/two.jpg", "height": 20, "width": 30},
+        {"id": 2, "file_name": "none.JPEG", "height": 5, "width": 6},
+        {"id": 3, "file_name": "edge.png", "height": 8, "width": 8},
+    ]
+    rows = content["annotations"]
+    assert [r["id"] for r in rows] == [1, 2, 3]
+    assert [r["image_id"] for r in rows] == [1, 1, 3]
+    assert [r["category_id"] for r in rows] == [3, 90, 7]
+    assert rows[1]["bbox"] == [5, 5, 20, 10]
+    assert rows[1]["area"] == 200
+    assert rows[1]["score"] == pytest.approx(0.4)
+    assert rows[2]["score"] == pytest.approx(1e-5)
+    assert content["info"]["run_fingerprint"]
+
+
+def test_coco_loads_in_pycocotools(labels):
+    path = export.run(export.Config(run=str(labels))).path
+    dataset = COCO(str(path))
+    assert len(dataset.anns) == 3
+    annotation = dataset.loadAnns(2)[0]
+    mask = dataset.annToMask(annotation)
+    assert mask.shape == (20, 30)
+    assert mask.sum() == annotation["area"]
+    assert mask[5:15, 5:25].all()
+    assert dataset.getImgIds(catIds=[3]) == [1]
+    results = export.run(export.Config(run=str(labels), format="coco-results")).path
+    found = dataset.loadRes(str(results))
+    assert [found.anns[k]["score"] for k in sorted(found.anns)] == [0.9, 0.4, 1e-5]
+
+
+def test_numeric_ids_keep_their_number(tmp_path):
+    rows = [row_of(f"{n:012d}", boxes((4, 4), (0, 0, 2, 2, 0, 1.0))) for n in (139, 285)]
+    run = write_run(tmp_path / "run", rows, COCO_CATEGORIES)
+    content = read(export.run(export.Config(run=str(run))))
+    assert [i["id"] for i in content["images"]] == [139, 285]
+    mixed = write_run(tmp_path / "mixed", [*rows, row_of("7", boxes((4, 4)))], COCO_CATEGORIES)
+    assert [i["id"] for i in read(export.run(export.Config(run=str(mixed))))["images"]] == [1, 2, 3]
+
+
+def test_empty_run(tmp_path):
+    run = write_run(tmp_path / "run", [skipped_row("a")], CLASSES)
+    content = read(export.run(export.Config(run=str(run))))
+    assert content["images"] == content["annotations"] == []
+    assert read(export.run(export.Config(run=str(run), format="coco-results"))) == []
+
+
+def test_voc_pairs(labels, tmp_path):
+    result = export.run(export.Config(run=str(labels), format="voc", output=str(tmp_path / "out")))
+    assert (result.images, result.instances, result.dropped, result.skipped) == (3, 3, 2, 1)
+    semantic = Image.open(tmp_path / "out" / "SegmentationClass" / "b" / "two.png")
+    assert semantic.mode == "P"
+    assert semantic.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
+    values = np.array(semantic)
+    assert values[0, 0] == 1
+    assert values[7, 7] == 1, "the higher score lies on top"
+    assert values[12, 20] == 3
+    objects = read_index_map(tmp_path / "out" / "SegmentationObject" / "b" / "two.png")
+    back = instances_from_maps(objects, values)
+    assert back.labels.tolist() == [0, 2]
+    assert back.masks[0].sum() == 100
+    assert back.masks[1].sum() == 200 - 25
+    assert not np.array(Image.open(tmp_path / "out" / "SegmentationClass" / "none.png")).any()
+    assert (tmp_path / "out" / "ImageSets/Segmentation/exported.txt").read_text() == "b/two\nnone\nedge\n"
+    assert (tmp_path / "out" / "classes.txt").read_text() == "cat\ndog\nbird\n"
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["instances"] == 3
+    assert not (tmp_path / "out" / "SegmentationClass" / "broken.png").exists()
+
+
+def many(count: int) -> Instances:
+    masks = torch.zeros((count, 20, 20), dtype=torch.bool)
+    masks.view(count, -1)[range(count), range(count)] = True
+    return Instances(masks, torch.zeros(count, dtype=torch.int64), torch.ones(count))
+
+
+@pytest.mark.parametrize(("count", "dtype"), [(254, np.uint8), (255, np.uint16), (300, np.uint16)])
+def test_many_objects_never_wrap(tmp_path, count, dtype):
+    run = write_run(tmp_path / "run", [row_of("x", many(count))], CLASSES)
+    path = export.run(export.Config(run=str(run), format="voc")).path
+    objects = read_index_map(path / "SegmentationObject" / "x.png")
+    assert objects.dtype == dtype
+    assert sorted(np.unique(objects)) == list(range(count + 1))
+
+
+def test_many_objects_are_refused_on_request(tmp_path):
+    run = write_run(tmp_path / "run", [row_of("x", many(255))], CLASSES)
+    with pytest.raises(ConfigError, match="'x' has 255 objects, an 8-bit map holds 254"):
+        export.run(export.Config(run=str(run), format="voc", many_objects="refuse"))
+    high = export.Config(run=str(run), format="coco", min_score=1.0)
+    assert export.run(high).instances == 255
+
+
+@pytest.mark.parametrize("name", ["coco", "voc"])
+def test_nothing_is_overwritten_unasked(labels, name):
+    first = export.run(export.Config(run=str(labels), format=name))
+    with pytest.raises(ConfigError, match=r"output: .*(exists|not empty); give overwrite=true"):
+        export.run(export.Config(run=str(labels), format=name))
+    again = export.run(export.Config(run=str(labels), format=name, overwrite=True))
+    assert again == first
+
+
+def test_foreign_folders_are_left_alone(labels, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.txt").write_text("x")
+    with pytest.raises(ConfigError, match="is no earlier export"):
+        export.run(
+            export.Config(run=str(labels), format="voc", output=str(tmp_path / "mine"), overwrite=True)
+        )
+    with pytest.raises(ConfigError, match="is a folder, expected the name of a json file"):
+        export.run(export.Config(run=str(labels), output=str(tmp_path / "mine")))
+    assert (tmp_path / "mine" / "photo.txt").exists()
+
+
+def test_damaged_masks_are_named(tmp_path):
+    row = row_of("x", boxes((8, 8), (0, 0, 4, 4, 1, 1.0)))
+    row.counts[0] = b"0000"
+    run = write_run(tmp_path / "run", [row], CLASSES)
+    for name in WRITERS:
+        if name == "voc" or name.startswith("coco"):
+            with pytest.raises(
+                ConfigError, match=r"image 'x', instance 0: runs must be .* the label run is damaged"
+            ):
+                export.run(export.Config(run=str(run), format=name, output=str(tmp_path / f"{name}.out")))
+    assert not list(tmp_path.glob("*.tmp"))
+    assert not (tmp_path / "coco.out").exists()
+
+
+def test_ids_cannot_leave_the_folder(tmp_path):
+    run = write_run(tmp_path / "run", [row_of("../x", boxes((4, 4)))], CLASSES)
+    for name in ("coco", "voc"):
+        with pytest.raises(ConfigError, match=r"\.\./x.*would leave the data folder"):
+            export.run(export.Config(run=str(run), format=name))
+
+
+def test_config_names_every_problem():
+    with pytest.raises(ConfigError) as caught:
+        export.Config(format="cocoo", min_score=2.0, many_objects="wrap")
+    text = str(caught.value)
+    for part in ("run: is empty", "did you mean 'coco'?", "min_score: got 2.0", "many_objects: got 'wrap'"):
+        assert part in text
+
+
+def test_needs_a_label_run(tmp_path):
+    with pytest.raises(ConfigError, match=r"has no run\.json"):
+        export.run(export.Config(run=str(tmp_path)))

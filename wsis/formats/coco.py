@@ -1,0 +1,114 @@
+"""COCO json: the annotation file for training, and the results list for evaluation servers.
+
+Differs from what the IRNet reference writes, on purpose: annotation ids are unique over the whole file (the
+reference begins anew for each image), and category ids come from the data set's table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from wsis.data.artifacts import atomic_file
+from wsis.data.categories import Categories
+from wsis.formats.common import ExportOptions, Rows, Written, file_name, kept, labelled, row_rle
+from wsis.runtime.shards import Row
+
+__all__ = ["write_coco", "write_coco_results"]
+
+
+def write_coco(rows: Rows, categories: Categories, output: Path, options: ExportOptions) -> Written:
+    """Write an annotation file: images, categories, annotations with RLE, box, area and score.
+
+    The file is written as it is read, in three passes over the rows; nothing is held but one row. Images
+    that were skipped are not in it; images without instances are.
+    """
+    written = Written(output)
+    numbered = _numbered(rows)
+    with atomic_file(output) as file:
+        head = {"info": options.about, "licenses": [], "categories": _categories(categories)}
+        file.write(_dump(head)[:-1] + b',\n"images":[')
+        written.images = _write_list(file, (_image(number, row) for number, row in numbered(written)))
+        file.write(b'],\n"annotations":[')
+        _write_list(file, _annotations(numbered, categories, options, written))
+        file.write(b"]}\n")
+    return written
+
+
+def write_coco_results(rows: Rows, categories: Categories, output: Path, options: ExportOptions) -> Written:
+    """Write the list of results that COCO's evaluation reads: image, category, RLE, score."""
+    written = Written(output)
+    numbered = _numbered(rows)
+    written.images = sum(1 for _ in numbered(written))
+    keys = ("image_id", "category_id", "segmentation", "score")
+    with atomic_file(output) as file:
+        file.write(b"[")
+        found = _annotations(numbered, categories, options, written)
+        _write_list(file, ({key: one[key] for key in keys} for one in found))
+        file.write(b"]\n")
+    return written
+
+
+def _numbered(rows: Rows):
+    """A function that walks the labelled rows with their image numbers.
+
+    Ids that are all numbers of one length (``000000000139``, as COCO's are) keep their number; else images
+    count from 1.
+    """
+    lengths, numeric = set(), True
+    for row in labelled(rows()):
+        name = row.image_id.rsplit("/", 1)[-1]
+        numeric = numeric and row.image_id == name and name.isascii() and name.isdigit()
+        lengths.add(len(name))
+    keep = numeric and len(lengths) == 1
+
+    def walk(written: Written | None = None) -> Iterator[tuple[int, Row]]:
+        for position, row in enumerate(labelled(rows(), written), start=1):
+            yield (int(row.image_id) if keep else position), row
+
+    return walk
+
+
+def _annotations(
+    numbered: Any, categories: Categories, options: ExportOptions, written: Written
+) -> Iterator[dict[str, Any]]:
+    number = 0
+    for image, row in numbered():
+        for n in kept(row, options.min_score, written):
+            number += 1
+            rle = row_rle(row, n)
+            yield {
+                "id": number,
+                "image_id": image,
+                "category_id": categories.ids[row.label[n]],
+                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+                "area": row.area[n],
+                "bbox": list(row.bbox_xywh[n]),
+                "iscrowd": 0,
+                "score": float(str(np.float32(row.score[n]))),
+            }
+
+
+def _image(number: int, row: Row) -> dict[str, Any]:
+    return {"id": number, "file_name": file_name(row), "height": row.height, "width": row.width}
+
+
+def _categories(categories: Categories) -> list[dict[str, Any]]:
+    return [{"id": k, "name": name, "supercategory": ""} for k, name in zip(categories.ids, categories.names)]
+
+
+def _write_list(file: IO[bytes], items: Iterator[dict[str, Any]]) -> int:
+    """Write the items of a JSON list, one per line; returns how many there were."""
+    count = 0
+    for item in items:
+        file.write((b",\n" if count else b"\n") + _dump(item))
+        count += 1
+    return count
+
+
+def _dump(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

@@ -1,0 +1,114 @@
+"""What all writers share: options, counts, and which instances of a row are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from wsis.data.artifacts import check_relative
+from wsis.errors import ConfigError
+from wsis.evaluation.rle_check import checked_rle, decode_rle
+from wsis.runtime.shards import Row
+
+__all__ = ["ExportOptions", "Rows", "Written", "file_name", "kept", "labelled", "painted", "row_masks"]
+
+Rows = Callable[[], Iterator[Row]]
+"""Called once per pass over the rows of a run."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a writer may be asked for.
+
+    Attributes:
+        min_score: instances with a score below it are left out.
+        many_objects: what to do with more objects in one image than an 8-bit map has room for: ``uint16``
+            (write a 16-bit map, which has no palette) or ``refuse``.
+        about: what the files say about their origin.
+    """
+
+    min_score: float = 1e-5
+    many_objects: str = "uint16"
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Written:
+    """What was written: where, and how many images, instances, dropped instances and skipped images."""
+
+    path: Path
+    images: int = 0
+    instances: int = 0
+    dropped: int = 0
+    skipped: int = 0
+
+
+def labelled(rows: Iterator[Row], written: Written | None = None) -> Iterator[Row]:
+    """The rows that have labels; the others are counted as skipped."""
+    for row in rows:
+        if row.status == "skipped":
+            if written is not None:
+                written.skipped += 1
+            continue
+        if row.height < 1 or row.width < 1:
+            raise ConfigError(
+                f"image {row.image_id!r}: size must be positive, got {row.height} x {row.width}"
+            )
+        yield row
+
+
+def kept(row: Row, min_score: float, written: Written | None = None) -> list[int]:
+    """Positions of the instances of a row that are not below ``min_score``, compared in float32."""
+    positions = np.flatnonzero(np.asarray(row.score, np.float32) >= np.float32(min_score)).tolist()
+    if written is not None:
+        written.dropped += len(row) - len(positions)
+        written.instances += len(positions)
+    return positions
+
+
+def row_masks(row: Row, positions: list[int]) -> Iterator[np.ndarray]:
+    """The masks ``[H, W]`` bool of some instances, one at a time."""
+    for n in positions:
+        yield decode_rle(row_rle(row, n))
+
+
+def row_rle(row: Row, position: int) -> dict[str, Any]:
+    """One mask of a row, checked: ``{"size": [h, w], "counts": bytes}``."""
+    size = (row.height, row.width)
+    rle = {"size": list(size), "counts": row.counts[position]}
+    try:
+        return checked_rle(rle, size, f"image {row.image_id!r}, instance {position}")[0]
+    except ValueError as error:
+        raise ConfigError(f"{error}; the label run is damaged") from error
+
+
+def painted(row: Row, positions: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """A row as a pair of maps.
+
+    Returns:
+        ``objects [H, W]`` uint16: 0 = none, ``k + 1`` for the k-th of ``positions``; and ``semantic [H, W]``
+        uint8: 0 = background, class + 1. Where instances overlap, the higher score lies on top (the later of
+        equal ones).
+    """
+    objects = np.zeros((row.height, row.width), dtype=np.uint16)
+    semantic = np.zeros((row.height, row.width), dtype=np.uint8)
+    order = sorted(range(len(positions)), key=lambda k: row.score[positions[k]])
+    for k in order:
+        (mask,) = row_masks(row, [positions[k]])
+        objects[mask] = k + 1
+        semantic[mask] = row.label[positions[k]] + 1
+    return objects, semantic
+
+
+def file_name(row: Row) -> str:
+    """The picture's name as a relative path: the id with the picture's suffix."""
+    suffix = PurePosixPath(row.file).suffix if row.file else ".png"
+    name = row.image_id + suffix
+    reason = check_relative(name)
+    if reason:
+        raise ConfigError(f"image id {row.image_id!r} {reason}")
+    return name

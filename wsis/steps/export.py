@@ -1,0 +1,134 @@
+"""Write a label run in the form that other programs read: COCO json or VOC index maps."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import wsis
+from wsis.data.artifacts import RunFolder, make_folder
+from wsis.errors import ConfigError, Problems, did_you_mean
+from wsis.formats import WRITERS, ExportOptions, Written
+from wsis.runtime.shards import iterate_rows, run_categories
+
+__all__ = ["Config", "Result", "run"]
+
+_FILES = ("coco", "coco-results")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to export.
+
+    Args:
+        run: folder of the label run.
+        output: the json file, or the folder of a VOC export; empty = RUN/exports/FORMAT[.json].
+        format: coco (annotations for training), coco-results (list for evaluation servers) or voc
+            (SegmentationClass and SegmentationObject PNGs).
+        min_score: instances with a score below it are left out; fragments below the area limit have score 0.
+        many_objects: for more than 254 objects in one image: uint16 (16-bit PNG without palette) or refuse.
+        incomplete: export a run that is not finished as far as it is.
+        overwrite: replace an export that is already there.
+    """
+
+    run: str = ""
+    output: str = ""
+    format: str = "coco"
+    min_score: float = 1e-5
+    many_objects: str = "uint16"
+    incomplete: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        if not self.run:
+            problems.add("run", "is empty, expected the folder of a label run")
+        if self.format not in WRITERS:
+            problems.add(
+                "format",
+                f"got {self.format!r}, expected one of {', '.join(WRITERS)}",
+                did_you_mean(self.format, tuple(WRITERS)),
+            )
+        if not (isinstance(self.min_score, (int, float)) and 0 <= self.min_score <= 1) or math.isnan(
+            self.min_score
+        ):
+            problems.add("min_score", f"got {self.min_score!r}, expected a number in [0, 1]")
+        if self.many_objects not in ("uint16", "refuse"):
+            problems.add("many_objects", f"got {self.many_objects!r}, expected uint16 or refuse")
+        problems.raise_if_any()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was exported and where to."""
+
+    path: Path
+    format: str
+    images: int
+    instances: int
+    dropped: int
+    skipped: int
+
+    def summary(self) -> str:
+        """Two lines for the console."""
+        left = f", {self.skipped:,} skipped images left out" if self.skipped else ""
+        return (
+            f"{self.format}: {self.instances:,} instances on {self.images:,} images"
+            f" ({self.dropped:,} below the score{left})\n{self.path}"
+        )
+
+
+def run(config: Config) -> Result:
+    """Export.
+
+    Raises:
+        ConfigError: no finished label run, a damaged one, or something is in the way of the output.
+        SystemFault: the machine failed; what was half written is gone.
+    """
+    folder = Path(config.run)
+    head = RunFolder.read(folder)
+    categories = run_categories(folder)
+    output = _output(config, folder)
+    about = {
+        "description": f"labels of {folder.name}",
+        "made_by": f"wsis {wsis.__version__}",
+        "run_fingerprint": head["fingerprint"],
+        "min_score": config.min_score,
+    }
+    options = ExportOptions(config.min_score, config.many_objects, about)
+
+    def rows():
+        return iterate_rows(folder, incomplete=config.incomplete)
+
+    written: Written = WRITERS[config.format](rows, categories, output, options)
+    return Result(output, config.format, written.images, written.instances, written.dropped, written.skipped)
+
+
+def _output(config: Config, folder: Path) -> Path:
+    """The place of the output, free to be written."""
+    single = config.format in _FILES
+    name = f"{config.format}.json" if single else config.format
+    output = Path(config.output) if config.output else folder / "exports" / name
+    if single:
+        if output.is_dir():
+            raise ConfigError(f"output: {output} is a folder, expected the name of a json file")
+        if output.exists() and not config.overwrite:
+            raise ConfigError(f"output: {output} exists; give overwrite=true or another name")
+        make_folder(output.parent)
+        return output
+    if output.is_dir() and any(output.iterdir()):
+        known = (output / "export.json").is_file()
+        if not config.overwrite or not known:
+            hint = (
+                "give overwrite=true or another folder"
+                if known
+                else "it is no earlier export; give another folder"
+            )
+            raise ConfigError(f"output: {output} is not empty; {hint}")
+        (output / "export.json").unlink()
+        for part in ("SegmentationClass", "SegmentationObject", "ImageSets"):
+            if (output / part).is_dir():
+                shutil.rmtree(output / part)
+    return make_folder(output)
