@@ -1,0 +1,70 @@
+#include "common/random_walk.h"
+
+#include "bind/tensor.h"
+
+namespace wsis {
+namespace {
+
+constexpr const char* kOp = "random_walk";
+constexpr int64_t kMaxSteps = 1000000;
+
+WalkShape check(const Tensor& seeds, const Tensor& boundary, const Tensor& image_index,
+                const std::optional<Tensor>& sizes, int64_t radius, int64_t num_steps) {
+  WSIS_CHECK(kOp, seeds.dim() == 3, "seeds must be [M, h, w]");
+  WSIS_CHECK(kOp, boundary.dim() == 3 && boundary.size(1) == seeds.size(1) && boundary.size(2) == seeds.size(2) &&
+                      boundary.scalar_type() == seeds.scalar_type(),
+             "boundary must be [B, h, w] of seeds' size and dtype");
+  WSIS_CHECK(kOp, image_index.dim() == 1 && image_index.size(0) == seeds.size(0) &&
+                      image_index.scalar_type() == ScalarType::Long,
+             "image_index must be [M] int64");
+  WSIS_CHECK(kOp, !sizes || (sizes->dim() == 2 && sizes->size(0) == boundary.size(0) && sizes->size(1) == 2 &&
+                             sizes->scalar_type() == ScalarType::Int),
+             "sizes must be [B, 2] int32");
+  WSIS_CHECK(kOp, radius >= 1 && radius <= kMaxRadius, "radius must be 1..", kMaxRadius, ", got ", radius);
+  WSIS_CHECK(kOp, num_steps >= 0 && num_steps <= kMaxSteps, "num_steps must be 0..", kMaxSteps, ", got ", num_steps);
+  return {seeds.size(0), boundary.size(0), seeds.size(1), seeds.size(2), static_cast<int>(radius)};
+}
+
+// Indices and sizes steer memory accesses, so the CPU kernel trusts none that it has not seen.
+void check_tables(const int64_t* image_index, const int32_t* sizes, const WalkShape& shape) {
+  for (int64_t m = 0; m < shape.M; ++m)
+    WSIS_CHECK(kOp, image_index[m] >= 0 && image_index[m] < shape.B, "image_index must be 0..", shape.B - 1, ", got ",
+               image_index[m]);
+  for (int64_t b = 0; sizes && b < shape.B; ++b)
+    WSIS_CHECK(kOp, sizes[2 * b] >= 0 && sizes[2 * b] <= shape.H && sizes[2 * b + 1] >= 0 &&
+                        sizes[2 * b + 1] <= shape.W,
+               "sizes must be at most the padded size");
+}
+
+WalkSeries series_of(int64_t num_steps, double tol, bool exact) {
+  return exact ? exact_series(num_steps) : chebyshev_series(num_steps, tol);
+}
+
+std::optional<Tensor> dense(const std::optional<Tensor>& t) {
+  return t ? std::optional<Tensor>(wsis::dense(*t)) : std::nullopt;
+}
+
+Tensor forward_cpu(const Tensor& seeds, const Tensor& boundary, const Tensor& image_index,
+                   std::optional<Tensor> sizes, int64_t radius, double beta, int64_t num_steps, double tol,
+                   bool exact) {
+  const WalkShape shape = check(seeds, boundary, image_index, sizes, radius, num_steps);
+  const Tensor x = wsis::dense(seeds), edge = wsis::dense(boundary), index = wsis::dense(image_index);
+  const std::optional<Tensor> table = dense(sizes);
+  Tensor walked = new_empty(x, {shape.M, shape.H, shape.W}, x.scalar_type());
+  if (walked.numel() == 0) return walked;
+  check_tables(in_ptr<int64_t>(index), in_ptr<int32_t>(table), shape);
+  const WalkSeries series = series_of(num_steps, tol, exact);
+  if (x.scalar_type() == ScalarType::Double)
+    random_walk_cpu(in_ptr<double>(x), in_ptr<double>(edge), in_ptr<int64_t>(index), in_ptr<int32_t>(table),
+                    out_ptr<double>(walked), shape, beta, series);
+  else
+    random_walk_cpu(in_ptr<float>(x), in_ptr<float>(edge), in_ptr<int64_t>(index), in_ptr<int32_t>(table),
+                    out_ptr<float>(walked), shape, beta, series);
+  return walked;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(wsis, CPU, m) { m.impl("random_walk", TORCH_BOX(&forward_cpu)); }
+
+}  // namespace wsis

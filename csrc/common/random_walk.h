@@ -1,0 +1,85 @@
+// random_walk: host functions, the Chebyshev series, and the per-element bodies that CPU and GPU share.
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "common/macros.h"
+#include "common/neighbors.h"
+
+namespace wsis {
+
+// What one call walks over. Seeds [M, H, W] belong to images image_index [M] (0..B-1) of the boundary [B, H, W];
+// sizes [B, 2] holds the true (height, width) of each image, or is null when all are H x W.
+struct WalkShape {
+  int64_t M, B, H, W;
+  int radius;
+};
+
+// The walk as a polynomial in the one-step operator: y = sum_k coefficients[k] t_k, where t_k is the k-th Chebyshev
+// polynomial of the operator applied to the seeds or, in exact stepping, its k-th power.
+struct WalkSeries {
+  std::vector<double> coefficients;  // [degree + 1]
+  bool chebyshev;
+
+  int64_t degree() const { return static_cast<int64_t>(coefficients.size()) - 1; }
+};
+
+// seeds, walked: [M, H, W]; boundary: [B, H, W]; T is float or double. Outside the true sizes the result is 0.
+template <class T>
+void random_walk_cpu(const T* seeds, const T* boundary, const int64_t* image_index, const int32_t* sizes, T* walked,
+                     const WalkShape& shape, double beta, const WalkSeries& series);
+
+constexpr double kIntegerPowerLimit = 64;
+
+// a^beta for a >= 0. Whole beta up to 64 by repeated squaring, the same products on CPU and GPU.
+template <class T>
+HOST_DEVICE T power(T a, double beta) {
+  const int whole = beta >= 0 && beta <= kIntegerPowerLimit ? static_cast<int>(beta) : -1;
+  if (whole != beta) return static_cast<T>(pow(a, static_cast<T>(beta)));
+  T result = T(1), square = a;
+  for (int rest = whole; rest > 0; rest >>= 1) {
+    if (rest & 1) result *= square;
+    square *= square;
+  }
+  return result;
+}
+
+// Edge weight from the affinity 1 - (path maximum). Rounding may leave the affinity below 0: that is no edge.
+template <class T>
+HOST_DEVICE T edge_weight(T affinity, double beta) {
+  return power(affinity < T(0) ? T(0) : affinity, beta);
+}
+
+// lambda^n = sum_k c_k T_k(lambda) with c_k = 2^(1-n) binom(n, (n-k)/2) for k = n, n-2, .., halved at k = 0
+// (Sachdeva and Vishnoi, Faster algorithms via approximation theory, 2013, section 3). The c_k are positive and sum
+// to 1, so the series cut after degree K is off by at most the sum of the rest for every |lambda| <= 1. Scaled to sum
+// to 1 again, so that a constant stays what it is, it is off by at most twice the rest; K is the smallest degree for
+// which that is at most tol. Ratios of successive coefficients avoid every overflow.
+inline WalkSeries chebyshev_series(int64_t num_steps, double tol) {
+  const double n = static_cast<double>(num_steps);
+  std::vector<double> terms;  // c_k for k = n mod 2, and every second one after, up to a common factor
+  double sum = 0, term = num_steps % 2 == 0 ? 0.5 : 1.0;
+  for (int64_t k = num_steps % 2; k <= num_steps && term > 1e-20; k += 2) {
+    terms.push_back(term);
+    sum += term;
+    const double unhalved = k == 0 ? 2 * term : term;
+    term = unhalved * (n - static_cast<double>(k)) / (n + static_cast<double>(k) + 2);
+  }
+  double rest = 0;
+  while (terms.size() > 1 && 2 * (rest + terms.back()) <= tol * sum) {
+    rest += terms.back();
+    terms.pop_back();
+  }
+  std::vector<double> coefficients(num_steps % 2 + 2 * terms.size() - 1, 0.0);
+  for (size_t i = 0; i < terms.size(); ++i) coefficients[num_steps % 2 + 2 * i] = terms[i] / (sum - rest);
+  return {coefficients, true};
+}
+
+inline WalkSeries exact_series(int64_t num_steps) {
+  std::vector<double> coefficients(num_steps + 1, 0.0);
+  coefficients.back() = 1.0;
+  return {coefficients, false};
+}
+
+}  // namespace wsis
