@@ -103,7 +103,9 @@ def _check_probability(name: str, value: Tensor) -> None:
     low, high = (float(v) for v in torch.aminmax(value.detach()))
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         got = low if low < -_ROUNDING else high
-        raise ValueError(f"{_OP}: {name} must be probabilities in 0..1, got {got:.9g} (logits need a sigmoid first)")
+        raise ValueError(
+            f"{_OP}: {name} must be probabilities in 0..1, got {got:.9g} (logits need a sigmoid first)"
+        )
 
 
 def _image_index(image_index: Tensor | None, seeds: Tensor, boundary: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Oracle of :func:`wsis.ops.random_walk`: the transition matrix built densely and raised to the power."""
+"""Oracle of :func:`wsis.ops.random_walk`: the transition matrix built densely and applied step by step."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def random_walk(
     channels, height, width = seeds.shape
     batch = boundary.shape[0]
     if image_index is None:
-        image_index = torch.arange(channels) if channels == batch else torch.zeros(channels, dtype=torch.int64)
+        image_index = (
+            torch.arange(channels) if channels == batch else torch.zeros(channels, dtype=torch.int64)
+        )
     walked = torch.zeros_like(seeds)
     for b in range(batch):
         mine = image_index == b
@@ -52,7 +54,12 @@ def random_walk(
         if not mine.any() or h * w == 0:
             continue
         matrix = transition_matrix(boundary[b, :h, :w], radius, beta)
-        rows = seeds[mine, :h, :w].reshape(-1, h * w) @ torch.linalg.matrix_power(matrix, num_steps)
+        rows = seeds[mine, :h, :w].reshape(-1, h * w)
+        if num_steps > 1000:
+            rows = rows @ torch.linalg.matrix_power(matrix, num_steps)
+        else:
+            for _ in range(num_steps):
+                rows = rows @ matrix
         padded = torch.nn.functional.pad(rows.reshape(-1, h, w), (0, width - w, 0, height - h))
         walked = walked.index_put((mine,), padded)
     return walked
