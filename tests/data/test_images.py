@@ -105,11 +105,7 @@ def test_transparency_is_composited_on_white(tmp_path):
     rgba[0, :, :] = [[200, 100, 0, 255], [200, 100, 0, 0], [0, 0, 0, 51]]
     read = read_image(save(tmp_path / "x.png", rgba))
     assert read[0].tolist() == [[200, 100, 0], [255, 255, 255], [204, 204, 204]]
-    la = (
-        Image.fromarray(rgba[:, :, [0, 3]], "LA")
-        if False
-        else Image.merge("LA", [Image.fromarray(rgba[:, :, 0]), Image.fromarray(rgba[:, :, 3])])
-    )
+    la = Image.merge("LA", [Image.fromarray(rgba[:, :, 0]), Image.fromarray(rgba[:, :, 3])])
     assert read_image(save(tmp_path / "la.png", la))[0, 1].tolist() == [255, 255, 255]
 
 
