@@ -87,14 +87,20 @@ class Propagated(NamedTuple):
 
     Attributes:
         instances: rows in the order image, class, cluster, component (raster order of the first pixel).
+        area: ``[M]`` int64, pixels of each instance.
+        box_xyxy: ``[M, 4]`` int64, half-open.
         semantic: ``[B, H, W]`` int64 (0 background, class + 1), or None when not asked for.
-        walked: ``[N, h, w]`` float32, the spread pieces, before division by the maximum.
-        walked_image: ``[N]`` int64, image of each piece.
-        walked_class: ``[N]`` int64, class of each piece.
+        pieces: how many rows of ``walked`` are pieces of instances; the rest are the class maps.
+        walked: ``[N, h, w]`` float32, the spread maps, before division by the maximum.
+        walked_image: ``[N]`` int64, image of each map.
+        walked_class: ``[N]`` int64, class of each map.
     """
 
     instances: InstanceMap | None
+    area: Tensor | None
+    box_xyxy: Tensor | None
     semantic: Tensor | None
+    pieces: int
     walked: Tensor
     walked_image: Tensor
     walked_class: Tensor
@@ -206,9 +212,9 @@ def propagate(
         tol=config.walk_tol,
     )
     batch = boundary.shape[0]
-    instances, maps = None, None
+    instances, area, box, maps = None, None, None, None
     if displacement is not None:
-        instances = _instances(
+        instances, area, box = _instances(
             walked[:pieces],
             of_image[:pieces],
             of_class[:pieces],
@@ -220,7 +226,7 @@ def propagate(
     if semantic or displacement is None:
         winner, _ = _winners(walked[pieces:], of_image[pieces:], batch, size, config.semantic_background)
         maps = torch.cat([classes.new_zeros(1), of_class[pieces:] + 1])[winner]
-    return Propagated(instances, maps, walked, of_image, of_class)
+    return Propagated(instances, area, box, maps, pieces, walked, of_image, of_class)
 
 
 def cluster_pixels(displacement: Tensor, config: Config | None = None) -> Tensor:
@@ -266,8 +272,8 @@ def _instances(
     size: tuple[int, int],
     background: float,
     min_area: float,
-) -> InstanceMap:
-    """Components of the winning pieces as an id map and a table."""
+) -> tuple[InstanceMap, Tensor, Tensor]:
+    """Components of the winning pieces as an id map and a table; their areas and boxes."""
     winner, value = _winners(walked, of_image, batch, size, background)
     ids, _ = ops.connected_components(winner.to(torch.int32), 4)
     table = ops.instance_stats(ids, value)
@@ -277,9 +283,9 @@ def _instances(
     image, piece = image[order], piece[order]
     area, score = table.area[order], table.score_max[order].float()
     score = torch.where(area < size[0] * size[1] * min_area, torch.zeros_like(score), score)
-    return InstanceMap(
-        ids, image, table.id[order].long(), of_class[piece], score, table.centroid_yx[order].float()
-    )
+    center = table.centroid_yx[order].float()
+    rows = InstanceMap(ids, image, table.id[order].long(), of_class[piece], score, center)
+    return rows, area, table.box_xyxy[order]
 
 
 def _winners(

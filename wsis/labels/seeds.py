@@ -145,7 +145,7 @@ def seed_labels_batch(
     refined = ops.dense_crf(
         images,
         guess.int(),
-        count + 1,
+        (count + 1).cpu(),
         gt_prob=config.gt_prob,
         steps=config.steps,
         spatial=config.spatial,

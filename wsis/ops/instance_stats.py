@@ -84,11 +84,11 @@ def instance_stats(
         TypeError, ValueError: an argument is not as described, an id is negative or a score is not finite.
     """
     batch, height, width = check_id_map(_OP, ids)
+    check_device(_OP, ids=ids, scores=scores, sizes=sizes)
     if scores is not None:
         check_tensor(_OP, "scores", scores, (batch, height, width), FLOATS)
         check_finite(_OP, "scores", scores)
     sizes = check_sizes(_OP, sizes, batch, height, width)
-    check_device(_OP, ids=ids, scores=scores, sizes=sizes)
     dense = dense_ids(_OP, ids)
     table = DenseStats(*torch.ops.wsis.instance_stats.default(dense.ids, scores, sizes, dense.capacity))
     image_index, row = rows_of(table.area)
@@ -115,11 +115,9 @@ def instance_stats_dense(
     and scores are not inspected beforehand.
     """
     check_tensor(_OP, "ids", ids, ("B", "H", "W"), (torch.int32,))
+    check_device(_OP, ids=ids, scores=scores, sizes=sizes)
     if scores is not None:
         check_tensor(_OP, "scores", scores, tuple(ids.shape), FLOATS)
-    if sizes is not None:
-        check_tensor(_OP, "sizes", sizes, (ids.shape[0], 2), (torch.int32,))
-    check_device(_OP, ids=ids, scores=scores, sizes=sizes)
     check_int(_OP, "capacity", capacity, 0, 2**31 - 1)
     return DenseStats(*torch.ops.wsis.instance_stats.default(ids, scores, sizes, capacity))
 

@@ -1,0 +1,116 @@
+"""The input list of a run, frozen when it begins: order, ids, labels, and size and time of every file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from wsis.data.artifacts import write_with
+from wsis.data.image_set import ImageSet, Record
+from wsis.data.images import FileStamp, file_stamp
+from wsis.errors import Code, ConfigError, DataFault
+
+__all__ = ["FrozenInputs", "Unit", "freeze_inputs", "split_units"]
+
+_NAME = "inputs.parquet"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A contiguous range of the input list: ``first .. first + count - 1``."""
+
+    number: int
+    first: int
+    count: int
+
+    @property
+    def indices(self) -> range:
+        return range(self.first, self.first + self.count)
+
+
+def split_units(total: int, size: int) -> list[Unit]:
+    """The work units of ``total`` records; the last one may be shorter."""
+    return [
+        Unit(number, first, min(size, total - first)) for number, first in enumerate(range(0, total, size))
+    ]
+
+
+class FrozenInputs:
+    """A data set whose files must stay what they were when the run began.
+
+    Args:
+        data: the data set.
+        stamps: ``[N, 2]`` int64, bytes and time of change in ns; -1 where there was no file.
+    """
+
+    def __init__(self, data: ImageSet, stamps: np.ndarray) -> None:
+        self.data = data
+        self.stamps = stamps
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def record(self, index: int) -> Record:
+        return self.data[index]
+
+    def load_image(self, index: int) -> np.ndarray:
+        """``[H, W, 3]`` uint8; ``DataFault`` ``E_CHANGED`` if the file is another one than at the
+        beginning."""
+        record = self.data[index]
+        size, mtime = (int(value) for value in self.stamps[index])
+        if record.image_path is not None and size >= 0:
+            try:
+                now = file_stamp(record.image_path)
+            except DataFault as fault:
+                raise fault.renamed(record.id) from fault
+            if now != FileStamp(size, mtime):
+                text = f"had {size} bytes when the run began and has {now.size} now, or was written since"
+                raise DataFault(Code.E_CHANGED, record.id, "read", text)
+        return self.data.load_image(index)
+
+
+def freeze_inputs(run: Path, data: ImageSet) -> FrozenInputs:
+    """The frozen list of a run: read from its folder, or taken now and written there.
+
+    Raises:
+        ConfigError: the list in the folder is damaged or is another one.
+    """
+    path = run / _NAME
+    if path.exists():
+        return FrozenInputs(data, _read(path, data))
+    stamps = np.full((len(data), 2), -1, dtype=np.int64)
+    records = [data[index] for index in range(len(data))]
+    for index, record in enumerate(records):
+        if record.image_path is not None:
+            try:
+                stamp = file_stamp(record.image_path)
+            except DataFault:
+                continue
+            stamps[index] = stamp.size, stamp.mtime_ns
+    table = pa.table(
+        {
+            "image_id": [record.id for record in records],
+            "file": [str(record.image_path or "") for record in records],
+            "labels": pa.array([record.labels for record in records], pa.list_(pa.int32())),
+            "bytes": stamps[:, 0],
+            "mtime_ns": stamps[:, 1],
+        }
+    )
+    write_with(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    return FrozenInputs(data, stamps)
+
+
+def _read(path: Path, data: ImageSet) -> np.ndarray:
+    try:
+        table = pq.ParquetFile(path).read()
+        ids = table.column("image_id").to_pylist()
+        stamps = np.stack([table.column(name).to_numpy() for name in ("bytes", "mtime_ns")], 1)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise ConfigError(f"{path} is damaged: {error}; give a new output folder") from error
+    if ids != list(data.ids):
+        raise ConfigError(f"{path} lists other images than the data set; give a new output folder")
+    return stamps

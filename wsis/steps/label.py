@@ -1,0 +1,256 @@
+"""Label every image of a data set: photographs and their tags to instance masks and semantic maps.
+
+One pass per batch: activation maps, boundary, displacement, random walk, instances; rows go to Parquet
+shards in the run folder. Nothing else is written unless it is asked for. The same command takes up a run
+that was stopped; an image that cannot be used is recorded with its reason and the run goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wsis import __version__
+from wsis.data.artifacts import fingerprint
+from wsis.data.config import DataConfig
+from wsis.data.dataset import open_data
+from wsis.data.image_set import ImageSet
+from wsis.data.run_folder import RunFolder
+from wsis.errors import ConfigError, Problems
+from wsis.labels import irnet
+from wsis.labels.labeller import Labeller
+from wsis.runtime.device import autocast, choose_device, device_problems
+from wsis.runtime.faults import FaultCount
+from wsis.runtime.inputs import freeze_inputs, split_units
+from wsis.runtime.job import JobResult, run_job
+from wsis.runtime.label_units import LabelUnits, Outputs
+from wsis.runtime.progress import StageClock, say
+from wsis.training.checkpoint import load_network, network_problem, read_meta
+
+__all__ = ["Config", "Result", "run"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to label, with which nets, and where to put it.
+
+    Attributes:
+        data: the images and their tags.
+        out: folder of the run; a folder that holds the same run is taken up where it stopped.
+        cam_weights: the classifier, from train-cam.
+        irnet_weights: the boundary and displacement network, from train-irnet.
+        device: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.
+        precision: fp32 or bf16 for the nets; labels are always made in float32.
+        batch_size: images of one size that go through the nets together.
+        workers: threads that decode ahead; 0: none.
+        unit_size: images of a work unit, which is done wholly or not at all.
+        scales: image pyramid of the activation maps.
+        min_side: shorter sides are filled up to this length for the boundary network, as in its training.
+        propagation: thresholds of the paper.
+        instances: make instances.
+        semantic: folder for semantic maps (PNG, 0 background, class + 1); empty = none.
+        dump_fields: folder for activation maps, boundary, displacement and walk of every image (npz); empty
+        = none. max_faults: most images that may fail; null = 1 % of those seen, but at least 10.
+        verify: how shards that are there are checked before work: hash or size.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    out: str = ""
+    cam_weights: str = ""
+    irnet_weights: str = ""
+    device: str = "auto"
+    precision: str = "fp32"
+    batch_size: int = 8
+    workers: int = 2
+    unit_size: int = 64
+    scales: tuple[float, ...] = (1.0, 0.5, 1.5, 2.0)
+    min_side: int = 512
+    propagation: irnet.Config = field(default_factory=irnet.Config)
+    instances: bool = True
+    semantic: str = ""
+    dump_fields: str = ""
+    max_faults: int | None = None
+    verify: str = "hash"
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        for text in device_problems(self.device, self.precision):
+            problems.add("", text)
+        bounds = {
+            "batch_size": (1, 4096),
+            "workers": (0, 256),
+            "unit_size": (1, 100_000),
+            "min_side": (1, 8192),
+        }
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                problems.add(name, f"got {getattr(self, name)}, expected {low} to {high}")
+        if not self.scales or not all(0 < scale <= 16 for scale in self.scales):
+            problems.add("scales", f"got {list(self.scales)}, expected numbers above 0 and at most 16")
+        if not self.instances and not self.semantic:
+            problems.add("instances", "got false and no semantic folder, so there is nothing to make")
+        if self.max_faults is not None and self.max_faults < 0:
+            problems.add("max_faults", f"got {self.max_faults}, expected at least 0")
+        if self.verify not in ("hash", "size"):
+            problems.add("verify", f"got {self.verify!r}, expected hash or size")
+        problems.raise_if_any()
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a label run ended.
+
+    Attributes:
+        out: the run's folder.
+        job: counts, reasons, times.
+        exit_code: of the command.
+    """
+
+    out: Path
+    job: JobResult
+    exit_code: int
+
+    def summary(self) -> str:
+        job = self.job
+        lines = [
+            f"{job.images} images in {self.out}: {job.ok} labelled with {job.instances} instances, "
+            f"{job.ok_empty} without any, {job.skipped} skipped",
+        ]
+        if job.reasons:
+            faults = FaultCount()
+            faults.add(0, job.reasons)
+            lines += ["skipped:", faults.histogram()]
+        if sum(job.seconds.values()):
+            total = sum(job.seconds.values())
+            parts = ", ".join(f"{name} {100 * spent / total:.0f} %" for name, spent in job.seconds.items())
+            lines.append(f"{job.rate:.2f} images/s; {parts}")
+        left = job.images - job.ok - job.ok_empty - job.skipped
+        if self.exit_code == 75:
+            lines.append(f"stopped with {left} images to do; the same command goes on")
+        if self.exit_code == 4:
+            lines.append(
+                "too many images failed; look at the reasons, then mend the data or raise --max_faults"
+            )
+        return "\n".join(lines)
+
+
+def run(config: Config) -> Result:
+    """Label a data set; see the module's text.
+
+    Raises:
+        ConfigError: something is wrong that can be known before work begins; every problem found is listed.
+        SystemFault: the machine failed; the same call resumes.
+    """
+    data = _check(config)
+    device = choose_device(config.device)
+    labeller = Labeller(
+        load_network(config.cam_weights, device, kind="cam_net", categories=data.categories),
+        load_network(config.irnet_weights, device, kind="irnet"),
+        config.propagation,
+        config.scales,
+        config.min_side,
+        lambda: autocast(device, config.precision),
+    )
+    for note in data.notes:
+        say(f"label: {note}")
+    clock = StageClock()
+    with RunFolder(config.out, "label", _parts(config, data, device.type)) as folder:
+        inputs = freeze_inputs(folder.path, data)
+        outputs = Outputs(config.instances, config.semantic, config.dump_fields, data.categories.palette())
+        units = LabelUnits(
+            labeller, inputs, outputs, config.batch_size, config.workers, clock, config.data.root
+        )
+        job = run_job(
+            folder,
+            len(data),
+            config.unit_size,
+            units,
+            max_faults=config.max_faults,
+            clock=clock,
+            verify=config.verify,
+        )
+    return Result(Path(config.out), job, job.exit_code)
+
+
+def _check(config: Config) -> ImageSet:
+    """Everything that can be known to be wrong before work begins, in one list; the opened data set."""
+    problems = Problems()
+    for name in ("out", "cam_weights", "irnet_weights"):
+        if not getattr(config, name):
+            problems.add(name, f"is empty; give --{name}=PATH")
+    data = None
+    try:
+        data = open_data(config.data)
+    except ConfigError as error:
+        problems.extend(error)
+    if data is not None and len(data) == 0:
+        problems.add("data", "the list of images is empty")
+    for name, kind in (("cam_weights", "cam_net"), ("irnet_weights", "irnet")):
+        categories = data.categories if data is not None and kind == "cam_net" else None
+        problem = (
+            network_problem(getattr(config, name), kind, categories=categories)
+            if getattr(config, name)
+            else None
+        )
+        if problem:
+            problems.add(name, problem)
+    for name in ("out", "semantic", "dump_fields"):
+        clash = _overwrites(getattr(config, name), config.data)
+        if clash:
+            problems.add(
+                name, f"{getattr(config, name)} is {clash}; give another folder, inputs are never overwritten"
+            )
+    problems.raise_if_any()
+    return data
+
+
+def _overwrites(folder: str, data: DataConfig) -> str | None:
+    """Which input folder an output folder would write into."""
+    if not folder or not data.root:
+        return None
+    target, root = Path(folder).resolve(), Path(data.root).resolve()
+    inputs = {
+        "the data folder": root,
+        "the folder of the pictures": root / "JPEGImages",
+        "the folder of the class masks": root / data.semantic_folder,
+        "the folder of the instance masks": root / data.instance_folder,
+    }
+    return next((name for name, path in inputs.items() if target == path.resolve()), None)
+
+
+def _parts(config: Config, data: ImageSet, device: str) -> dict[str, Any]:
+    """What decides the output of a run; resuming with anything else is refused by name."""
+    from wsis import _host
+
+    build = dict(_host.build_info())
+    options = dataclasses.asdict(config)
+    free = (
+        "data",
+        "out",
+        "batch_size",
+        "workers",
+        "max_faults",
+        "verify",
+        "device",
+        "cam_weights",
+        "irnet_weights",
+    )
+    for name in free:
+        options.pop(name)
+    options["semantic"], options["dump_fields"] = bool(config.semantic), bool(config.dump_fields)
+    return {
+        "config": options,
+        "device": device,
+        "images": len(data),
+        "units": len(split_units(len(data), config.unit_size)),
+        "categories": data.categories.to_json(),
+        "inputs": data.fingerprint(),
+        "weights": {
+            "cam": read_meta(config.cam_weights)["sha256"],
+            "irnet": read_meta(config.irnet_weights)["sha256"],
+        },
+        "version": __version__,
+        "build": fingerprint({key: str(value) for key, value in build.items()}),
+    }
