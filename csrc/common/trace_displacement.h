@@ -32,10 +32,10 @@ HOST_DEVICE T clamp_to(T v, T last) {
   return v < last ? v : last;
 }
 
-// a + f (b - a), two roundings more than exact; never fused, so that every machine gives the same bits.
+// Between a and b for any finite values; never fused, so that every machine gives the same bits.
 template <class T>
 HOST_DEVICE T mix(T a, T b, T f) {
-  return a + f * (b - a);
+  return (T(1) - f) * a + f * b;
 }
 
 // One move by the bilinearly sampled displacement (first along y, then along x), clamped to the grid.

@@ -37,14 +37,18 @@ struct RowScratch {
   int32_t *code, *own_y, *own_x, *offset_sum;
 };
 
+// -1 where the condition holds, so that `&` selects: without branches the loops below become vector code.
+ALWAYS_INLINE int32_t mask_if(bool condition) { return -static_cast<int32_t>(condition); }
+
 // Labels the pairs of one offset: code[x] counts one pair of its kind, or is 0.
 ALWAYS_INLINE void label_pairs(const uint8_t* RESTRICT source, const uint8_t* RESTRICT target, int32_t* RESTRICT code,
                                int64_t n) {
   for (int64_t x = 0; x < n; ++x) {
     const int32_t s = source[x], t = target[x];
-    const int32_t equal = s == 0 ? kBackgroundOne : kForegroundOne;
-    const int32_t kind = s == t ? equal : kDifferentOne;
-    code[x] = (s == kIgnoreSeed) | (t == kIgnoreSeed) ? 0 : kind;
+    const int32_t equal = mask_if(s == t), background = mask_if(s == 0);
+    const int32_t same = (background & kBackgroundOne) | (~background & kForegroundOne);
+    const int32_t known = mask_if(s != kIgnoreSeed) & mask_if(t != kIgnoreSeed);
+    code[x] = known & ((equal & same) | (~equal & kDifferentOne));
   }
 }
 
@@ -54,14 +58,13 @@ template <class T>
 ALWAYS_INLINE void add_signs(const T* RESTRICT source, const T* RESTRICT target, const int32_t* RESTRICT code,
                              int32_t offset, int32_t* RESTRICT source_sum, int32_t* RESTRICT target_sum,
                              int32_t* RESTRICT offset_sum, int64_t n) {
-  const T step = static_cast<T>(offset);
   for (int64_t x = 0; x < n; ++x) {
-    const bool foreground = code[x] == kForegroundOne, equal = foreground | (code[x] == kBackgroundOne);
-    const T residual = source[x] - target[x] - (foreground ? step : T(0));
-    const int32_t s = equal ? (residual > T(0)) - (residual < T(0)) : 0;
+    const int32_t foreground = mask_if(code[x] == kForegroundOne), background = mask_if(code[x] == kBackgroundOne);
+    const T residual = source[x] - target[x] - static_cast<T>(foreground & offset);
+    const int32_t s = (mask_if(residual < T(0)) - mask_if(residual > T(0))) & (foreground | background);
     source_sum[x] += s;
     target_sum[x] -= s;
-    offset_sum[x] += foreground ? s * offset : 0;
+    offset_sum[x] += s * (foreground & offset);
   }
 }
 
@@ -76,9 +79,9 @@ template <class T>
 ALWAYS_INLINE void count_row(const T* RESTRICT cell, const T* RESTRICT maximum, int32_t* RESTRICT code,
                              int32_t* RESTRICT count, int64_t n) {
   for (int64_t x = 0; x < n; ++x) {
-    const int32_t taken = cell[x] == maximum[x] ? code[x] : 0;
+    const int32_t taken = code[x] & mask_if(cell[x] == maximum[x]);
     count[x] += taken;
-    code[x] -= taken;
+    code[x] ^= taken;
   }
 }
 

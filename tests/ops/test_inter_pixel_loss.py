@@ -128,7 +128,7 @@ def test_certain_boundaries_have_finite_losses_and_gradients(logit):
 
 
 def test_float32_is_as_good_as_plain_torch():
-    """Error against float64: at most twice (losses) and three times (gradients) that of the oracle in float32."""
+    """Error against float64: at most 2x (losses) and 3x (gradients) that of the oracle in float32."""
     case = _case(2, 32, 40, dtype=torch.float32)
     exact = _gradients(oracle, case[0].double(), case[1].double(), case[2], [1.0] * 4)
     plain = _gradients(oracle, *case, [1.0] * 4)
@@ -161,7 +161,7 @@ def test_the_kernel_survives_what_the_function_refuses():
     logits[0, ::2] = float("nan")
     logits[1, 1::3] = float("inf")
     displacement[0, :, ::3] = float("nan")
-    losses, counts, state = torch.ops.wsis.inter_pixel_loss(logits, displacement, seeds, 5)
+    _, counts, state = torch.ops.wsis.inter_pixel_loss(logits, displacement, seeds, 5)
     torch.ops.wsis.inter_pixel_loss_backward(torch.ones(4), logits, seeds, counts, state)
     assert counts.min() >= 0
 

@@ -46,18 +46,18 @@ def inter_pixel_loss(
 
     Pairs are those of :func:`wsis.ops.neighbor_offsets`, from every source pixel whose whole half disc lies
     inside the grid (rows ``0..h-radius``, columns ``radius-1..w-radius``), with both seeds known. With ``a``
-    one minus the largest boundary probability on the path of the pair (equation 2), and ``d`` the difference of
-    its displacements (source minus target):
+    one minus the largest boundary probability on the path of the pair (equation 2), and ``d`` the difference
+    of its displacements (source minus target):
 
     - affinity, positive: mean of ``-log(a + 1e-5)`` over pairs of equal seeds; the average of the mean over
       background pairs and the mean over foreground pairs (equation 5);
     - affinity, negative: mean of ``-log(1 + 1e-5 - a)`` over pairs of different seeds;
     - displacement, foreground: ``|d - (dy, dx)|`` over foreground pairs of equal seeds (equation 7);
-    - displacement, background: ``|d|`` over background pairs (equation 8), both summed over the two components
-      and divided by ``2 count + 1e-5``. Every mean is ``sum / (count + 1e-5)``.
+    - displacement, background: ``|d|`` over background pairs (equation 8), both summed over the two
+      components and divided by ``2 count + 1e-5``. Every mean is ``sum / (count + 1e-5)``.
 
-    Nothing is stored per pair, in either direction: 12 bytes per pixel are kept for the backward pass. Losses and
-    gradients have the same bits for any number of threads.
+    Nothing is stored per pair, in either direction: 12 bytes per pixel are kept for the backward pass. Losses
+    and gradients have the same bits for any number of threads.
 
     Args:
         boundary_logits: ``[B, h, w]`` float32 (float64 on the CPU), finite; the boundary is its sigmoid.
@@ -67,9 +67,9 @@ def inter_pixel_loss(
 
     Returns:
         :class:`InterPixelLoss` in the dtype of ``boundary_logits``. Differentiable by ``boundary_logits`` and
-        ``displacement``: the affinity's gradient goes to one maximal cell of a path, of equal logits to that with
-        the largest ``|y| + |x|`` from the source, then the smallest ``y``, then ``x``; at a residual of exactly 0
-        the displacement's gradient is 0.
+        ``displacement``: the affinity's gradient goes to one maximal cell of a path, of equal logits to that
+        with the largest ``|y| + |x|`` from the source, then the smallest ``y``, then ``x``; at a residual of
+        exactly 0 the displacement's gradient is 0.
 
     Raises:
         TypeError, ValueError: an argument is not as described.

@@ -21,20 +21,20 @@ def trace_displacement(displacement: Tensor, num_steps: int = 300, *, sizes: Ten
     """Where every pixel ends when it moves ``num_steps`` times by the displacement it stands on.
 
     A pixel starts at its own coordinate. One step adds the displacement sampled bilinearly at its position
-    (the same sample position for ``y`` and ``x``) and clamps the result to the grid. Positions have the dtype of
-    ``displacement``. Traces that come to rest, or repeat themselves, cost no further steps; the result is that of
-    plain stepping.
+    (the same sample position for ``y`` and ``x``) and clamps the result to the grid. Positions have the dtype
+    of ``displacement``. Traces that come to rest, or repeat themselves, cost no further steps; the result is
+    that of plain stepping.
 
     Args:
-        displacement: ``[B, 2, h, w]`` float32 (float64 on the CPU), ``(y, x)`` in cells, finite; ``h`` and ``w``
-            under ``2**24``.
+        displacement: ``[B, 2, h, w]`` float32 (float64 on the CPU), ``(y, x)`` in cells, finite; ``h`` and
+            ``w`` under ``2**24``.
         num_steps: number of moves, 0 or more.
-        sizes: ``[B, 2]`` int32 or int64, true height and width of images padded to ``h, w``; traces stay inside,
-            and a cell of the padding ends where it is.
+        sizes: ``[B, 2]`` int32 or int64, true height and width of images padded to ``h, w``; traces stay
+            inside, and a cell of the padding ends where it is.
 
     Returns:
-        ``[B, 2, h, w]`` int32, the cell ``(y, x)`` in which each pixel ended: the position rounded half to even.
-        The same bits on every device. Not differentiable.
+        ``[B, 2, h, w]`` int32, the cell ``(y, x)`` in which each pixel ended: the position rounded half to
+        even. The same bits on every device. Not differentiable.
 
     Raises:
         TypeError, ValueError: an argument is not as described.

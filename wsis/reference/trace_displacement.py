@@ -19,9 +19,9 @@ def _trace_image(field: Tensor, num_steps: int) -> Tensor:
         fy, fx = position - cell
         y0, x0 = cell.long()
         y1, x1 = (y0 + 1).clamp(max=height - 1), (x0 + 1).clamp(max=width - 1)
-        left = field[:, y0, x0] + fy * (field[:, y1, x0] - field[:, y0, x0])
-        right = field[:, y0, x1] + fy * (field[:, y1, x1] - field[:, y0, x1])
-        position = (position + (left + fx * (right - left))).clamp(min=0).minimum(last)
+        left = (1 - fy) * field[:, y0, x0] + fy * field[:, y1, x0]
+        right = (1 - fy) * field[:, y0, x1] + fy * field[:, y1, x1]
+        position = (position + ((1 - fx) * left + fx * right)).clamp(min=0).minimum(last)
     return position
 
 
