@@ -36,7 +36,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from wsis.data.categories import IGNORE
 from wsis.errors import Code, ConfigError, DataFault, SystemFault, is_system_error, system_fault
@@ -331,13 +331,16 @@ def _raise_decode(error: BaseException, data: bytes, path: PathLike, stage: str)
     """``E_TRUNCATED`` for a file that begins as an image and has no end, else ``E_DECODE``."""
     if isinstance(error, OSError) and is_system_error(error):
         raise system_fault(error, "reading", path) from error
+    reason = str(error)
+    if isinstance(error, UnidentifiedImageError):
+        reason = "it is none of the accepted formats"
     format_ = next((name for magic, name in _MAGIC if data.startswith(magic)), None)
     ended = {"JPEG": b"\xff\xd9" in data[-4096:], "PNG": b"IEND" in data[-64:], None: True}[format_]
-    if not ended or "truncated" in str(error).lower():
-        text = f"begins as {format_ or 'an image'} and ends too early after {len(data):,} bytes ({error})"
+    if not ended or "truncated" in reason.lower():
+        text = f"begins as {format_ or 'an image'} and ends too early after {len(data):,} bytes ({reason})"
         raise DataFault(Code.E_TRUNCATED, path, stage, text) from error
     begin = "" if format_ else f"; it begins with {data[:16]!r}"
-    raise DataFault(Code.E_DECODE, path, stage, f"does not decode: {error}{begin}") from error
+    raise DataFault(Code.E_DECODE, path, stage, f"does not decode: {reason}{begin}") from error
 
 
 def _raise_open(error: BaseException, path: PathLike, stage: str) -> NoReturn:

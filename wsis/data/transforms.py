@@ -48,10 +48,12 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """``labels [H, W]`` at ``size``, nearest: cell ``i`` takes ``floor((i + 1/2) H / height)``."""
-    rows = ((2 * np.arange(size[0]) + 1) * labels.shape[0]) // (2 * size[0])
-    columns = ((2 * np.arange(size[1]) + 1) * labels.shape[1]) // (2 * size[1])
-    return labels[rows[:, None], columns]
+    """``labels [H, W]`` uint8 at ``size = (height, width)``, Pillow nearest."""
+    height, width = size
+    if labels.shape == (height, width):
+        return labels
+    resized = Image.fromarray(np.ascontiguousarray(labels)).resize((width, height), Image.Resampling.NEAREST)
+    return np.asarray(resized)
 
 
 def normalize(image: np.ndarray, mean: Triple, std: Triple) -> Tensor:

@@ -159,7 +159,11 @@ def run(config: Config, console: Console | None = None) -> CheckResult:
 def _inspect(images: ImageSet, config: Config) -> Iterator[_Finding]:
     """One finding per image, in order; decoding runs in threads."""
     workers = config.workers or min(os.cpu_count() or 1, 16)
-    indices = iter(track(range(len(images)), "checking", console=Console(file=sys.stderr), transient=True))
+    console = Console(file=sys.stderr)
+    numbers = track(
+        range(len(images)), "checking", console=console, transient=True, disable=not console.is_terminal
+    )
+    indices = iter(numbers)
     with ThreadPoolExecutor(workers) as pool:
         while chunk := list(islice(indices, _CHUNK)):
             yield from pool.map(lambda index: _check_image(images, index, config), chunk)
