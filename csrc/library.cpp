@@ -33,6 +33,9 @@ STABLE_TORCH_LIBRARY(wsis, m) {
       "instance_stats(Tensor ids, Tensor? scores, Tensor? sizes, int capacity) -> (Tensor area, Tensor box, "
       "Tensor moment, Tensor score_max, Tensor score_sum, Tensor peak, Tensor outside)");
 
+  // Local maxima of heatmaps, and the table that belongs to them (BESTIE, section 3.3).
+  m.def("peak_mask(Tensor heatmap, Tensor? ids, int window, float threshold) -> Tensor");
+
   // Mean field with permutohedral filtering (Kraehenbuehl and Koltun 2011).
   m.def(
       "dense_crf(Tensor images, Tensor labels, Tensor num_labels, Tensor image_index, Tensor? sizes, float gt_prob, "

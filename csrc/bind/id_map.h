@@ -13,8 +13,4 @@ inline void check_sizes_table(const char* op, const Tensor& map, const std::opti
              "sizes must be [B, 2] int32 on the device of the map");
 }
 
-inline std::optional<Tensor> dense(const std::optional<Tensor>& t) {
-  return t ? std::optional<Tensor>(dense(*t)) : std::nullopt;
-}
-
 }  // namespace wsis

@@ -25,6 +25,10 @@ using torch::stable::Tensor;
 
 inline Tensor dense(const Tensor& t) { return torch::stable::contiguous(t); }
 
+inline std::optional<Tensor> dense(const std::optional<Tensor>& t) {
+  return t ? std::optional<Tensor>(dense(*t)) : std::nullopt;
+}
+
 inline Tensor new_empty(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType dtype) {
   return torch::stable::new_empty(like, std::vector<int64_t>(sizes), dtype);
 }

@@ -14,7 +14,7 @@ KINDS = {"address": ("libasan.so", "libubsan.so", "libstdc++.so"), "thread": ("l
 OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=0:exitcode=97",
     "UBSAN_OPTIONS": "print_stacktrace=1:exitcode=97",
-    "TSAN_OPTIONS": f"exitcode=97:suppressions={Path(__file__).with_name('tsan.supp')}:report_signal_unsafe=0:halt_on_error=1",
+    "TSAN_OPTIONS": f"exitcode=97:suppressions={Path(__file__).with_name('tsan.supp')}:halt_on_error=1",
 }
 
 

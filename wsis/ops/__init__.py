@@ -6,6 +6,7 @@ from wsis.ops.edge_to_affinity import edge_to_affinity, neighbor_offsets
 from wsis.ops.instance_stats import InstanceStats, instance_stats
 from wsis.ops.inter_pixel_loss import InterPixelLoss, inter_pixel_loss
 from wsis.ops.mask_rle import mask_rle, rle_to_ids, rle_to_mask
+from wsis.ops.peaks import Peaks, peak_mask, peaks
 from wsis.ops.random_walk import propagate_to_edge, random_walk
 from wsis.ops.trace_displacement import trace_displacement
 
@@ -13,6 +14,7 @@ __all__ = [
     "Components",
     "InstanceStats",
     "InterPixelLoss",
+    "Peaks",
     "connected_components",
     "dense_crf",
     "dense_crf_marginals",
@@ -21,6 +23,8 @@ __all__ = [
     "inter_pixel_loss",
     "mask_rle",
     "neighbor_offsets",
+    "peak_mask",
+    "peaks",
     "propagate_to_edge",
     "random_walk",
     "rle_to_ids",
