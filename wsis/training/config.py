@@ -1,0 +1,96 @@
+"""How a network is trained: optimiser, steps, machine, logs. The same fields for every training step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from wsis.errors import Problems, did_you_mean
+
+__all__ = ["OPTIMIZERS", "MachineConfig", "OptimConfig"]
+
+OPTIMIZERS = ("sgd", "momentum", "adamw")
+PRECISIONS = ("32", "bf16-mixed")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser and schedule; the defaults are the paper's, with the momentum that its code in effect used (none).
+
+    Args:
+        optimizer: sgd (no momentum), momentum (SGD with 0.9) or adamw.
+        lr: learning rate of what was trained before; new layers take new_layers times as much.
+        new_layers: factor of the learning rate of the classifier, or of IRNet's displacement branch.
+        weight_decay: weight decay.
+        epochs: passes over the training images; the last, incomplete batch of each is dropped.
+        steps: optimiser steps; 0 takes them from epochs.
+        batch_size: images per step, over all processes together.
+        warmup: steps in which the learning rate rises linearly from 0.
+        power: the learning rate falls as (1 - step / steps) ** power.
+    """
+
+    optimizer: str = "sgd"
+    lr: float = 0.1
+    new_layers: float = 10.0
+    weight_decay: float = 1e-4
+    epochs: int = 5
+    steps: int = 0
+    batch_size: int = 16
+    warmup: int = 0
+    power: float = 0.9
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        if self.optimizer not in OPTIMIZERS:
+            hint = did_you_mean(self.optimizer, OPTIMIZERS)
+            problems.add("optim.optimizer", f"got {self.optimizer!r}, expected {', '.join(OPTIMIZERS)}", hint)
+        for name, low in (("lr", 0.0), ("new_layers", 0.0), ("weight_decay", -1e-300), ("power", -1e-300)):
+            value = getattr(self, name)
+            if not math.isfinite(value) or value <= low:
+                problems.add(f"optim.{name}", f"got {value!r}, expected a positive number")
+        for name, low in (("epochs", 1), ("steps", 0), ("batch_size", 1), ("warmup", 0)):
+            if getattr(self, name) < low:
+                problems.add(f"optim.{name}", f"got {getattr(self, name)!r}, expected at least {low}")
+        problems.raise_if_any()
+
+    def total_steps(self, num_images: int) -> int:
+        """Optimiser steps of the whole training on ``num_images`` images."""
+        return self.steps or self.epochs * (num_images // self.batch_size)
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """Where and how fast; none of it changes what is computed, except precision.
+
+    Args:
+        device: auto (cuda where there is one), cpu or cuda.
+        devices: GPUs on this machine; under torchrun its processes count instead.
+        precision: 32, or bf16-mixed (faster, a little less exact).
+        workers: processes that prepare images; 0 prepares them in the training process.
+        threads: CPU threads of the computation; 0 leaves it to torch.
+        checkpoint_every: steps between checkpoints; 0 writes none but the last.
+        keep: newest checkpoints that are kept.
+        log_every: steps between rows of the log.
+    """
+
+    device: str = "auto"
+    devices: int = 1
+    precision: str = "32"
+    workers: int = 2
+    threads: int = 0
+    checkpoint_every: int = 500
+    keep: int = 2
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        for name, known in (("device", DEVICES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in known:
+                text = f"got {getattr(self, name)!r}, expected {', '.join(known)}"
+                problems.add(f"machine.{name}", text, did_you_mean(str(getattr(self, name)), known))
+        lows = {"devices": 1, "workers": 0, "threads": 0, "checkpoint_every": 0, "keep": 1, "log_every": 1}
+        for name, low in lows.items():
+            if getattr(self, name) < low:
+                problems.add(f"machine.{name}", f"got {getattr(self, name)!r}, expected at least {low}")
+        problems.raise_if_any()

@@ -1,0 +1,190 @@
+"""Running a training: folder, resume, logs, checkpoints, progress."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from wsis.data.artifacts import Journal
+from wsis.errors import ConfigError
+
+from .batches import BatchPlan, CropData, TrainingData
+from .checkpoint_io import SafetensorsIO, newest_state, prune_states, state_path
+from .config import MachineConfig
+from .modules import Training
+
+__all__ = ["fit", "resolve_device"]
+
+
+def resolve_device(device: str) -> str:
+    """``cpu`` or ``cuda``; ``auto`` takes cuda where there is one. ``ConfigError`` if cuda is asked for in vain."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("machine.device: got 'cuda', but torch sees no GPU; give auto or cpu")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def fit(
+    training: Training,
+    data: CropData,
+    plan: BatchPlan,
+    folder: Path,
+    machine: MachineConfig,
+    stop_at: int | None = None,
+) -> dict[str, Any]:
+    """Train from the newest checkpoint in ``folder/checkpoints`` that verifies, or from the start.
+
+    The result does not depend on how often the training was interrupted: on the CPU the weights are bit-equal.
+
+    Args:
+        training: the module; its net holds the result afterwards.
+        data: samples by ``(epoch, index)``.
+        plan: which of them make up which step.
+        folder: receives ``checkpoints/``, ``log.jsonl`` and ``tensorboard/``.
+        machine: device, precision, workers, logs.
+        stop_at: stop after this step, with a checkpoint, as if interrupted.
+
+    Returns:
+        ``steps``, ``resumed_from``, ``seconds`` and ``images_per_second`` of this call, and the last mean ``loss``.
+    """
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    start = _resume(training, folder / "checkpoints")
+    plan.start = training.start_step = start
+    last = plan.steps if stop_at is None else min(stop_at, plan.steps)
+    began = time.monotonic()
+    log = _Log(folder, machine, plan)
+    if start < last:
+        trainer = _trainer(folder, machine, log, last - start)
+        trainer.fit(training, datamodule=TrainingData(data, plan, machine.workers))
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+    seconds = time.monotonic() - began
+    training.resume = None
+    speed = (last - start) * plan.batch_size / seconds if start < last else 0.0
+    return {
+        "steps": last,
+        "resumed_from": start,
+        "seconds": seconds,
+        "images_per_second": speed,
+        "loss": log.last_loss,
+    }
+
+
+def _resume(training: Training, folder: Path) -> int:
+    """Put the newest state that verifies into the training; the steps it had done."""
+    state, rejected = newest_state(folder) if folder.is_dir() else (None, [])
+    for text in rejected:
+        print(f"{text}; the checkpoint before it is taken", file=sys.stderr)
+    if state is None:
+        return 0
+    training.net.load_state_dict(state["net"])
+    training.resume = state
+    return int(state["step"])
+
+
+def _trainer(folder: Path, machine: MachineConfig, log: _Log, steps: int) -> pl.Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", machine.devices))
+    nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
+    accelerator = "gpu" if resolve_device(machine.device) == "cuda" else "cpu"
+    bar = sys.stderr.isatty()
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=local,
+        num_nodes=nodes,
+        strategy="ddp" if local * nodes > 1 else "auto",
+        precision="32-true" if machine.precision == "32" else "bf16-mixed",
+        max_epochs=1,
+        max_steps=steps,
+        use_distributed_sampler=False,
+        logger=TensorBoardLogger(folder, name="tensorboard", version=""),
+        log_every_n_steps=machine.log_every,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=bar,
+        callbacks=[log, *([RichProgressBar()] if bar else [])],
+        plugins=[SafetensorsIO()],
+    )
+
+
+class _Log(Callback):
+    """Rows of ``log.jsonl``, curves of TensorBoard, lines on a console without a bar, and checkpoints.
+
+    A row holds means since the row before. After a resume the steps since the checkpoint appear again; the later row
+    of a step counts.
+    """
+
+    def __init__(self, folder: Path, machine: MachineConfig, plan: BatchPlan):
+        self.folder, self.machine, self.plan = folder, machine, plan
+        self.last_loss = float("nan")
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._journal: Journal | None = None
+        self._since = time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, module: Training) -> None:
+        if trainer.is_global_zero:
+            self._journal = Journal(self.folder / "log.jsonl")
+            self._journal.append({"event": "start", "step": module.start_step, "steps": self.plan.steps})
+        self._since = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: Training, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        for key, value in module.values.items():
+            self._sums[key] = self._sums.get(key, 0.0) + float(value.detach())
+        self._count += 1
+        for fault in (text for texts in batch["faults"] for text in texts):
+            self._record({"event": "fault", "step": module.step, "text": fault})
+        step, last = module.step, trainer.global_step == trainer.max_steps
+        if step % self.machine.log_every == 0 or last:
+            self._row(trainer, module, step)
+        if last or (self.machine.checkpoint_every and step % self.machine.checkpoint_every == 0):
+            self._checkpoint(trainer, module, step)
+
+    def _row(self, trainer: pl.Trainer, module: Training, step: int) -> None:
+        seconds = max(time.monotonic() - self._since, 1e-9)
+        means = {key: value / self._count for key, value in self._sums.items()}
+        speed = self._count * self.plan.batch_size / seconds
+        rate = module.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
+        row = {"step": step, **means, "lr": rate, "images_per_second": speed}
+        self.last_loss = means["loss"]
+        self._record(row)
+        module.log_dict({**means, "lr": rate, "images_per_second": speed}, logger=True, rank_zero_only=True)
+        if trainer.is_global_zero and not trainer.progress_bar_callback:
+            parts = "  ".join(f"{key} {value:.4f}" for key, value in means.items())
+            print(f"step {step}/{self.plan.steps}  {parts}  {speed:.1f} images/s", file=sys.stderr, flush=True)
+        self._sums, self._count, self._since = {}, 0, time.monotonic()
+
+    def _record(self, row: Mapping[str, Any]) -> None:
+        if self._journal is not None:
+            self._journal.append(row)
+
+    def _checkpoint(self, trainer: pl.Trainer, module: Training, step: int) -> None:
+        """The whole state of the training; shuffling and augmentation are functions of the step and need none."""
+        if not trainer.is_global_zero:
+            return
+        optimizer = module.optimizers(use_pl_optimizer=False)
+        state = {"step": step, "net": module.net.state_dict(), "optimizer": optimizer.state_dict()}
+        folder = self.folder / "checkpoints"
+        trainer.strategy.checkpoint_io.save_checkpoint(state, state_path(folder, step))
+        prune_states(folder, self.machine.keep)
+
+    def teardown(self, trainer: pl.Trainer, module: Training, stage: str) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
