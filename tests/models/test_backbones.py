@@ -77,13 +77,21 @@ def _reference_mobilenet(state, x):
     functions.
     """
 
-    def conv(x, name, stride, groups):
+    def conv(x, name, stride, groups, dilation=1):
         if stride == 2:
             total = [max(((n + 1) // 2 - 1) * 2 + 3 - n, 0) for n in x.shape[-2:]]
             (h, w) = total
             x = F.pad(x, (w // 2, w - w // 2, h // 2, h - h // 2))
         weight = state[f"{name}.weight"]
-        return F.conv2d(x, weight, None, stride, weight.shape[-1] // 2 if stride == 1 else 0, 1, groups)
+        return F.conv2d(
+            x,
+            weight,
+            None,
+            stride,
+            dilation * (weight.shape[-1] // 2) if stride == 1 else 0,
+            dilation,
+            groups,
+        )
 
     def norm(x, name):
         mean, var, scale, shift = (
@@ -101,7 +109,8 @@ def _reference_mobilenet(state, x):
         if index > 1:
             x = norm(conv(x, f"{base}.0.0", 1, 1), f"{base}.0.1").clamp(0, 6)
             start = 1
-        x = norm(conv(x, f"{base}.{start}.0", stride, x.shape[1]), f"{base}.{start}.1").clamp(0, 6)
+        dilation = 2 if index > 14 else 1
+        x = norm(conv(x, f"{base}.{start}.0", stride, x.shape[1], dilation), f"{base}.{start}.1").clamp(0, 6)
         x = norm(conv(x, f"{base}.{start + 1}", 1, 1), f"{base}.{start + 2}")
         if x.shape == shortcut.shape:
             x = x + shortcut

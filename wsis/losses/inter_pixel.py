@@ -27,7 +27,9 @@ def irnet_loss(output: IRNetOutput, seeds: Tensor, radius: int = 10) -> IRNetLos
         seeds: ``[B, h, w]`` uint8, 0 background, class + 1, 255 unsure.
         radius: pairs lie nearer than this (strictly).
     """
-    parts = inter_pixel_loss(output.boundary_logits.float(), output.displacement.float(), seeds, radius=radius)
+    parts = inter_pixel_loss(
+        output.boundary_logits.float(), output.displacement.float(), seeds, radius=radius
+    )
     affinity = (parts.affinity_positive + parts.affinity_negative) / 2
     displacement = (parts.displacement_foreground + parts.displacement_background) / 2
     return IRNetLoss(affinity + displacement, parts)

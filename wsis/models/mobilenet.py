@@ -31,6 +31,7 @@ _STAGES = (  # expansion, channels, blocks, stride of the first block
     (6, 160, 3, 1),
     (6, 320, 1, 1),
 )
+_DILATED_AFTER = 14  # the block that has stride 2 in the published network
 
 
 def same_padding(size: int, phase: int | None = None) -> tuple[int, int]:
@@ -61,10 +62,11 @@ class _Conv(nn.Sequential):
         stride: int = 1,
         groups: int = 1,
         phase: int | None = None,
+        dilation: int = 1,
     ):
-        padding = (kernel - 1) // 2 if stride == 1 else 0
+        padding = dilation * (kernel - 1) // 2 if stride == 1 else 0
         super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
+            nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False),
             nn.BatchNorm2d(outputs),
             nn.ReLU6(),
         )
@@ -82,12 +84,20 @@ class _Conv(nn.Sequential):
 class _Block(nn.Module):
     """Inverted residual: 1x1 expansion, depthwise 3x3, linear 1x1; the input is added where shapes agree."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, phase: int | None = None):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        expansion: int,
+        phase: int | None = None,
+        dilation: int = 1,
+    ):
         super().__init__()
         hidden = inputs * expansion
         layers: list[nn.Module] = [] if expansion == 1 else [_Conv(inputs, hidden)]
         layers += [
-            _Conv(hidden, hidden, 3, stride, hidden, phase),
+            _Conv(hidden, hidden, 3, stride, hidden, phase, dilation),
             nn.Conv2d(hidden, outputs, 1, bias=False),
             nn.BatchNorm2d(outputs),
         ]
@@ -99,7 +109,11 @@ class _Block(nn.Module):
 
 
 class MobileNetV2(Backbone):
-    """MobileNetV2 1.0 without its classifier; the last stage keeps stride 16 (stride 1, no dilation).
+    """MobileNetV2 1.0 without its classifier, at output stride 16.
+
+    The stage that would go to stride 32 has stride 1, and the 3x3 convolutions after it are dilated by 2: its
+    features are those of the published network, twice as dense. (Without dilation they are others, and a
+    classifier trained on them is worse: see ``docs/results.md``.)
 
     Taps: blocks 2 and 3 (24 channels, stride 4), 6 (32, stride 8), 13 (96, stride 16) and the 1280-channel
     last layer (stride 16). Keys: ``features.0`` .. ``features.18`` as in torchvision.
@@ -125,7 +139,8 @@ class MobileNetV2(Backbone):
             for index in range(blocks):
                 stride = first_stride if index == 0 else 1
                 phase = next(phases) if stride == 2 else None
-                layers.append(_Block(width, channels, stride, expansion, phase))
+                dilation = 2 if len(layers) > _DILATED_AFTER else 1
+                layers.append(_Block(width, channels, stride, expansion, phase, dilation))
                 width = channels
         layers.append(_Conv(width, 1280))
         self.features = nn.Sequential(*layers)

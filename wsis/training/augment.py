@@ -1,6 +1,8 @@
-"""Random scale, mirror and crop; each draw is a function of seed, pass and image, so that a run can be resumed.
+"""Random scale, mirror and crop; each draw is a function of seed, pass and image, so that a run can be
+resumed.
 
-Images become ``(rgb - mean) / std``; a side shorter than the crop is placed at random in zeros, after normalisation.
+Images become ``(rgb - mean) / std``; a side shorter than the crop is placed at random in zeros, after
+normalisation.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ def scale_by_factor(low: float, high: float, rng: np.random.Generator) -> float:
 def normalise(image: np.ndarray, normalization: tuple[Sequence[float], Sequence[float]]) -> Tensor:
     """``[H, W, 3]`` uint8 to ``[3, H, W]`` float32."""
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in normalization)
-    return (torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() - mean) / std
+    return (torch.from_numpy(np.array(image)).permute(2, 0, 1).float() - mean) / std
 
 
 def augment(
@@ -51,14 +53,15 @@ def augment(
     Args:
         image: ``[H, W, 3]`` uint8.
         seeds: ``[H, W]`` uint8 seed map, or ``None``.
-        scale: factor of the sides, which become ``round(side * scale)``; bicubic for the image, nearest for the map.
+        scale: factor of the sides, which become ``round(side * scale)``; bicubic for the image, nearest for
+            the map.
         crop: side of the crop in pixels.
         normalization: ``(mean, std)`` in 0..255.
         rng: mirror (probability 1/2) and position are drawn from it.
 
     Returns:
-        ``[3, crop, crop]`` float32 and the map on the stride-4 grid ``[(crop-1)//4+1]*2`` (pixel ``4 i + 2``), 255
-        where there is no image.
+        ``[3, crop, crop]`` float32 and the map on the stride-4 grid ``[(crop-1)//4+1]*2`` (pixel ``4 i +
+        2``), 255 where there is no image.
     """
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     pixels = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)

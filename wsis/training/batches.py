@@ -1,4 +1,6 @@
-"""Which images make up which step: a function of seed and step, so that training resumes exactly where it stopped."""
+"""Which images make up which step: a function of seed and step, so that training resumes exactly where it
+stopped.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ __all__ = ["BatchPlan", "CropData", "TrainingData"]
 class BatchPlan:
     """Batches of ``(epoch, index)`` for the steps from ``start`` to ``steps``.
 
-    Every pass is a new permutation drawn from ``(seed, epoch)``; what does not fill a batch at its end is dropped.
-    Process ``rank`` of ``world`` takes every ``world``-th image of a batch.
+    Every pass is a new permutation drawn from ``(seed, epoch)``; what does not fill a batch at its end is
+    dropped. Process ``rank`` of ``world`` takes every ``world``-th image of a batch.
 
     Args:
         num_images: images of the data set, at least ``batch_size``.
@@ -30,7 +32,8 @@ class BatchPlan:
     def __init__(self, num_images: int, batch_size: int, steps: int, seed: int):
         if num_images < batch_size:
             raise ConfigError(
-                f"optim.batch_size: got {batch_size}, expected at most the number of training images, {num_images}"
+                f"optim.batch_size: got {batch_size}, expected at most the number of training images,"
+                f" {num_images}"
             )
         self.num_images, self.batch_size, self.steps, self.seed = num_images, batch_size, steps, seed
         self.start, self.rank, self.world = 0, 0, 1
@@ -54,7 +57,8 @@ class CropData(Dataset):
     """A data set addressed by ``(epoch, index)``; an image that cannot be used is replaced by the next one.
 
     Args:
-        make: ``(epoch, index)`` to a sample, a dict of tensors and the image's ``id``; may raise ``DataFault``.
+        make: ``(epoch, index)`` to a sample, a dict of tensors and the image's ``id``; may raise
+            ``DataFault``.
         num_images: number of images.
     """
 
@@ -114,5 +118,9 @@ class TrainingData(pl.LightningDataModule):
                 f" {self.plan.world} processes"
             )
         return DataLoader(
-            self.data, batch_sampler=self.plan, num_workers=self.workers, collate_fn=_collate, pin_memory=False
+            self.data,
+            batch_sampler=self.plan,
+            num_workers=self.workers,
+            collate_fn=_collate,
+            pin_memory=False,
         )

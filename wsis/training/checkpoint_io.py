@@ -1,4 +1,6 @@
-"""Training state on disk: any tree of tensors and plain values as safetensors + JSON, through the one writer."""
+"""Training state on disk: any tree of tensors and plain values as safetensors + JSON, through the one
+writer.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ _STATE = re.compile(r"^step-(\d{8})\.json$")
 
 
 class SafetensorsIO(CheckpointIO):
-    """Lightning plugin that keeps its checkpoints as ``NAME.safetensors`` + ``NAME.json``: whole or not there."""
+    """Lightning plugin that keeps its checkpoints as ``NAME.safetensors`` + ``NAME.json``: whole or not
+    there.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write ``checkpoint``; every leaf must be a tensor or a plain value."""
@@ -35,7 +39,9 @@ class SafetensorsIO(CheckpointIO):
         sha256 = save_tensors(path, tensors)
         write_json(path.with_suffix(".json"), {"format": STATE_FORMAT, "sha256": sha256, "tree": tree})
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = None) -> dict[str, Any]:
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: Any = None
+    ) -> dict[str, Any]:
         """Read what ``save_checkpoint`` wrote; ``ConfigError`` if it does not verify."""
         state = read_state(Path(path))
         return torch.utils._pytree.tree_map_only(Tensor, lambda t: t.to(_device(map_location)), state)
@@ -111,7 +117,9 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def newest_state(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest checkpoint in ``folder`` that verifies, or ``None``, and what is wrong with the newer ones."""
+    """The newest checkpoint in ``folder`` that verifies, or ``None``, and what is wrong with the newer
+    ones.
+    """
     rejected: list[str] = []
     names = sorted((p.name for p in folder.glob("step-*.json") if _STATE.match(p.name)), reverse=True)
     for name in names:

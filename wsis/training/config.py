@@ -6,19 +6,19 @@ import math
 from dataclasses import dataclass
 
 from wsis.errors import Problems, did_you_mean
+from wsis.runtime.device import device_problems
 
 __all__ = ["OPTIMIZERS", "MachineConfig", "OptimConfig"]
 
 OPTIMIZERS = ("sgd", "momentum", "adamw")
-PRECISIONS = ("32", "bf16-mixed")
-DEVICES = ("auto", "cpu", "cuda")
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimiser and schedule; the defaults are the paper's, with the momentum that its code in effect used (none).
+    """Optimiser and schedule; the defaults are the paper's, with the momentum that its code in effect used
+    (none).
 
-    Args:
+    Attributes:
         optimizer: sgd (no momentum), momentum (SGD with 0.9) or adamw.
         lr: learning rate of what was trained before; new layers take new_layers times as much.
         new_layers: factor of the learning rate of the classifier, or of IRNet's displacement branch.
@@ -63,10 +63,10 @@ class OptimConfig:
 class MachineConfig:
     """Where and how fast; none of it changes what is computed, except precision.
 
-    Args:
+    Attributes:
         device: auto (cuda where there is one), cpu or cuda.
         devices: GPUs on this machine; under torchrun its processes count instead.
-        precision: 32, or bf16-mixed (faster, a little less exact).
+        precision: fp32, or bf16 for mixed precision (faster, a little less exact).
         workers: processes that prepare images; 0 prepares them in the training process.
         threads: CPU threads of the computation; 0 leaves it to torch.
         checkpoint_every: steps between checkpoints; 0 writes none but the last.
@@ -76,7 +76,7 @@ class MachineConfig:
 
     device: str = "auto"
     devices: int = 1
-    precision: str = "32"
+    precision: str = "fp32"
     workers: int = 2
     threads: int = 0
     checkpoint_every: int = 500
@@ -85,10 +85,8 @@ class MachineConfig:
 
     def __post_init__(self) -> None:
         problems = Problems()
-        for name, known in (("device", DEVICES), ("precision", PRECISIONS)):
-            if getattr(self, name) not in known:
-                text = f"got {getattr(self, name)!r}, expected {', '.join(known)}"
-                problems.add(f"machine.{name}", text, did_you_mean(str(getattr(self, name)), known))
+        for text in device_problems(self.device, self.precision):
+            problems.add("machine", text)
         lows = {"devices": 1, "workers": 0, "threads": 0, "checkpoint_every": 0, "keep": 1, "log_every": 1}
         for name, low in lows.items():
             if getattr(self, name) < low:

@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,69 @@ import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from wsis.data.artifacts import Journal
+from wsis.data.artifacts import Journal, file_sha256
 from wsis.errors import ConfigError
+from wsis.runtime.device import choose_device
 
 from .batches import BatchPlan, CropData, TrainingData
+from .checkpoint import load_network, read_meta
 from .checkpoint_io import SafetensorsIO, newest_state, prune_states, state_path
 from .config import MachineConfig
 from .modules import Training
 
-__all__ = ["fit", "resolve_device"]
+__all__ = ["TrainResult", "finished", "fit", "weights_key"]
 
 
-def resolve_device(device: str) -> str:
-    """``cpu`` or ``cuda``; ``auto`` takes cuda where there is one. ``ConfigError`` if cuda is asked for in vain."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("machine.device: got 'cuda', but torch sees no GPU; give auto or cpu")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training ended.
+
+    Attributes:
+        network: the tensor file of the trained network.
+        steps: optimiser steps of the whole training; resumed_from: those done before this call.
+        seconds: of this call; images_per_second: of this call.
+        loss: mean over the last logged steps; NaN if nothing was left to do.
+    """
+
+    network: Path
+    steps: int
+    resumed_from: int
+    seconds: float
+    images_per_second: float
+    loss: float
+
+    @classmethod
+    def kept(cls, network: Path) -> TrainResult:
+        """The result where nothing had to be done."""
+        steps = read_meta(network)["training"]["steps"]
+        return cls(network, steps, steps, 0.0, 0.0, float("nan"))
+
+    def summary(self) -> str:
+        """What the console shows."""
+        if self.resumed_from >= self.steps:
+            return f"{self.network} is there and verified ({self.steps} steps); nothing to do"
+        resumed = f", resumed at step {self.resumed_from}" if self.resumed_from else ""
+        return (
+            f"{self.steps} steps{resumed}, {self.seconds:.0f} s, {self.images_per_second:.1f} images/s,"
+            f" loss {self.loss:.4f}; {self.network}"
+        )
+
+
+def finished(network: Path, step: str) -> bool:
+    """Whether the trained network is there and verifies; a damaged one is named and made again."""
+    if not network.is_file():
+        return False
+    try:
+        load_network(network)
+    except ConfigError as error:
+        print(f"{step}: {error}; it is made again from the last checkpoint", file=sys.stderr)
+        return False
+    return True
+
+
+def weights_key(weights: str) -> str:
+    """What stands for a weight file in a fingerprint: its sha256, or the word that was given."""
+    return file_sha256(weights) if Path(weights).is_file() else weights
 
 
 def fit(
@@ -46,7 +92,8 @@ def fit(
 ) -> dict[str, Any]:
     """Train from the newest checkpoint in ``folder/checkpoints`` that verifies, or from the start.
 
-    The result does not depend on how often the training was interrupted: on the CPU the weights are bit-equal.
+    The result does not depend on how often the training was interrupted: on the CPU the weights are
+    bit-equal.
 
     Args:
         training: the module; its net holds the result afterwards.
@@ -57,7 +104,8 @@ def fit(
         stop_at: stop after this step, with a checkpoint, as if interrupted.
 
     Returns:
-        ``steps``, ``resumed_from``, ``seconds`` and ``images_per_second`` of this call, and the last mean ``loss``.
+        ``steps``, ``resumed_from``, ``seconds`` and ``images_per_second`` of this call, and the last mean
+        ``loss``.
     """
     if machine.threads:
         torch.set_num_threads(machine.threads)
@@ -100,14 +148,14 @@ def _trainer(folder: Path, machine: MachineConfig, log: _Log, steps: int) -> pl.
     warnings.filterwarnings("ignore", module="lightning.*")
     local = int(os.environ.get("LOCAL_WORLD_SIZE", machine.devices))
     nodes = int(os.environ.get("GROUP_WORLD_SIZE", 1))
-    accelerator = "gpu" if resolve_device(machine.device) == "cuda" else "cpu"
+    accelerator = "gpu" if choose_device(machine.device).type == "cuda" else "cpu"
     bar = sys.stderr.isatty()
     return pl.Trainer(
         accelerator=accelerator,
         devices=local,
         num_nodes=nodes,
         strategy="ddp" if local * nodes > 1 else "auto",
-        precision="32-true" if machine.precision == "32" else "bf16-mixed",
+        precision="32-true" if machine.precision == "fp32" else "bf16-mixed",
         max_epochs=1,
         max_steps=steps,
         use_distributed_sampler=False,
@@ -124,8 +172,8 @@ def _trainer(folder: Path, machine: MachineConfig, log: _Log, steps: int) -> pl.
 class _Log(Callback):
     """Rows of ``log.jsonl``, curves of TensorBoard, lines on a console without a bar, and checkpoints.
 
-    A row holds means since the row before. After a resume the steps since the checkpoint appear again; the later row
-    of a step counts.
+    A row holds means since the row before. After a resume the steps since the checkpoint appear again; the
+    later row of a step counts.
     """
 
     def __init__(self, folder: Path, machine: MachineConfig, plan: BatchPlan):
@@ -167,7 +215,9 @@ class _Log(Callback):
         module.log_dict({**means, "lr": rate, "images_per_second": speed}, logger=True, rank_zero_only=True)
         if trainer.is_global_zero and not trainer.progress_bar_callback:
             parts = "  ".join(f"{key} {value:.4f}" for key, value in means.items())
-            print(f"step {step}/{self.plan.steps}  {parts}  {speed:.1f} images/s", file=sys.stderr, flush=True)
+            print(
+                f"step {step}/{self.plan.steps}  {parts}  {speed:.1f} images/s", file=sys.stderr, flush=True
+            )
         self._sums, self._count, self._since = {}, 0, time.monotonic()
 
     def _record(self, row: Mapping[str, Any]) -> None:
@@ -175,7 +225,9 @@ class _Log(Callback):
             self._journal.append(row)
 
     def _checkpoint(self, trainer: pl.Trainer, module: Training, step: int) -> None:
-        """The whole state of the training; shuffling and augmentation are functions of the step and need none."""
+        """The whole state of the training; shuffling and augmentation are functions of the step and need
+        none.
+        """
         if not trainer.is_global_zero:
             return
         optimizer = module.optimizers(use_pl_optimizer=False)

@@ -71,14 +71,17 @@ class Training(pl.LightningModule):
         return self.values["loss"]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        gradients = [
+            p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+        ]
         if not bool(torch.isfinite(torch.nn.utils.get_total_norm(gradients))):
             self._stop("gradient")
 
     def _stop(self, what: str) -> None:
         raise ConfigError(
-            f"training: the {what} of step {self.step + 1} is not finite; its images are {', '.join(self._ids)};"
-            " the weights were not updated. A smaller optim.lr, a longer optim.warmup or machine.precision=32 may help"
+            f"training: the {what} of step {self.step + 1} is not finite; its images are"
+            f" {', '.join(self._ids)}; the weights were not updated. A smaller optim.lr, a longer warmup"
+            " or machine.precision=fp32 may help"
         )
 
 
@@ -115,9 +118,7 @@ class IRNetTraining(Training):
         radius: pairs lie nearer than this many cells.
     """
 
-    def __init__(
-        self, net: IRNet, optim: OptimConfig, steps: int, gradient_from: int = 5, radius: int = 10
-    ):
+    def __init__(self, net: IRNet, optim: OptimConfig, steps: int, gradient_from: int = 5, radius: int = 10):
         super().__init__(net, optim, steps)
         self.gradient_from, self.radius = gradient_from, radius
 

@@ -19,7 +19,9 @@ def learning_rate_factor(step: int, steps: int, power: float = 0.9, warmup: int 
 def build_optimizer(
     config: OptimConfig, trained_before: list[nn.Parameter], new: list[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """The optimiser with two groups, ``new`` learning ``new_layers`` times as fast; empty groups are left out."""
+    """The optimiser with two groups, ``new`` learning ``new_layers`` times as fast; empty groups are left
+    out.
+    """
     groups = [
         {"params": trained_before, "lr": config.lr, "base_lr": config.lr},
         {"params": new, "lr": config.lr * config.new_layers, "base_lr": config.lr * config.new_layers},

@@ -1,0 +1,95 @@
+"""Learning rates by step, and which images make up which step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from wsis.errors import ConfigError
+from wsis.training.batches import BatchPlan
+from wsis.training.config import MachineConfig, OptimConfig
+from wsis.training.schedule import build_optimizer, learning_rate_factor, set_learning_rates
+
+
+def test_polynomial_values():
+    assert learning_rate_factor(0, 100) == 1.0
+    assert learning_rate_factor(50, 100) == pytest.approx(0.5**0.9)
+    assert learning_rate_factor(99, 100) == pytest.approx(0.01**0.9)
+    assert learning_rate_factor(100, 100) == 0.0
+    assert learning_rate_factor(25, 100, power=2.0) == pytest.approx(0.75**2)
+
+
+def test_warmup_rises_to_the_polynomial():
+    assert learning_rate_factor(0, 100, warmup=10) == pytest.approx(0.1)
+    assert learning_rate_factor(4, 100, warmup=10) == pytest.approx(0.5 * 0.96**0.9)
+    assert learning_rate_factor(9, 100, warmup=10) == learning_rate_factor(9, 100)
+
+
+def test_groups_and_parity_preset():
+    old, new = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3))
+    optimizer = build_optimizer(OptimConfig(), [old], [new])
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert [group["momentum"] for group in optimizer.param_groups] == [0.0, 0.0]
+    set_learning_rates(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.5]
+    assert build_optimizer(OptimConfig(optimizer="momentum"), [old], [new]).param_groups[0]["momentum"] == 0.9
+    assert len(build_optimizer(OptimConfig(optimizer="adamw"), [], [new]).param_groups) == 1
+
+
+def test_steps_drop_the_incomplete_batch():
+    assert OptimConfig(epochs=3, batch_size=16).total_steps(40) == 6
+    assert OptimConfig(steps=7).total_steps(40) == 7
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("lr", 0.0),
+        ("lr", float("nan")),
+        ("batch_size", 0),
+        ("epochs", 0),
+        ("optimizer", "adamx"),
+        ("power", -1.0),
+    ],
+)
+def test_optim_config_names_what_is_wrong(field, value):
+    with pytest.raises(ConfigError, match=rf"optim\.{field}: got"):
+        OptimConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("workers", -1), ("keep", 0), ("precision", "fp8"), ("device", "tpu")]
+)
+def test_machine_config_names_what_is_wrong(field, value):
+    with pytest.raises(ConfigError, match=field):
+        MachineConfig(**{field: value})
+
+
+def test_every_pass_is_a_permutation():
+    plan = BatchPlan(10, 3, 6, seed=1)
+    batches = list(plan)
+    assert len(batches) == len(plan) == 6
+    for epoch in (0, 1):
+        rows = [row for batch in batches[3 * epoch : 3 * epoch + 3] for row in batch]
+        assert {e for e, _ in rows} == {epoch}
+        assert len({i for _, i in rows}) == 9
+    assert batches[:3] != [[(0, i) for _, i in batch] for batch in batches[3:]]
+
+
+def test_a_plan_resumed_is_the_rest_of_the_plan():
+    whole, rest = BatchPlan(10, 3, 6, seed=1), BatchPlan(10, 3, 6, seed=1)
+    rest.start = 4
+    assert list(rest) == list(whole)[4:]
+
+
+def test_processes_share_a_batch():
+    whole, parts = BatchPlan(10, 4, 2, seed=1), [BatchPlan(10, 4, 2, seed=1) for _ in range(2)]
+    for rank, part in enumerate(parts):
+        part.rank, part.world = rank, 2
+    joined = [sorted(a + b) for a, b in zip(*map(list, parts))]
+    assert joined == [sorted(batch) for batch in whole]
+
+
+def test_a_batch_larger_than_the_data_is_refused():
+    with pytest.raises(ConfigError, match="batch_size"):
+        BatchPlan(3, 4, 1, 0)

@@ -1,0 +1,167 @@
+"""Train the classifier whose activation maps start everything, on image-level tags alone.
+
+The folder of the run holds ``cam.safetensors`` and ``cam.json``, the log (``log.jsonl``, ``tensorboard/``)
+and the newest checkpoints. The same command resumes a training that was stopped; one that is done and
+verified is not repeated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from wsis import __version__
+from wsis.data.config import DataConfig
+from wsis.data.dataset import open_data
+from wsis.data.image_set import ImageSet
+from wsis.data.run_folder import RunFolder
+from wsis.errors import ConfigError, Problems
+from wsis.models import CamNet, backbone_problem, build_backbone
+from wsis.runtime.device import choose_device
+from wsis.training import augment
+from wsis.training.batches import BatchPlan, CropData
+from wsis.training.checkpoint import load_network, save_network
+from wsis.training.config import MachineConfig, OptimConfig
+from wsis.training.fit import TrainResult, finished, fit, weights_key
+from wsis.training.modules import CamTraining
+
+__all__ = ["Config", "run"]
+
+NETWORK = "cam.safetensors"
+
+
+@dataclass(frozen=True)
+class Config:
+    """The classifier, its images and how it is trained; the defaults are the paper's.
+
+    Attributes:
+        data: training images and their tags.
+        out: folder of the run.
+        backbone: resnet50, mobilenet_v2, tiny or timm:NAME.
+        weights: file with the backbone's ImageNet weights, or imagenet to fetch them for resnet50; empty =
+            random.
+        trainable_from: first stage (0 to 4) of the backbone that learns; -1 = what the backbone recommends.
+        min_side: smallest long side of an image in training, in pixels.
+        max_side: largest long side.
+        crop: side of the training crop.
+        seed: decides weights, order and augmentation.
+        optim: optimiser and schedule.
+        machine: device, precision, workers, checkpoints.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    out: str = ""
+    backbone: str = "resnet50"
+    weights: str = ""
+    trainable_from: int = -1
+    min_side: int = 320
+    max_side: int = 640
+    crop: int = 512
+    seed: int = 0
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        reason = backbone_problem(self.backbone)
+        if reason:
+            problems.add("backbone", reason)
+        bounds = {
+            "min_side": (16, 16384),
+            "max_side": (16, 16384),
+            "crop": (16, 8192),
+            "trainable_from": (-1, 4),
+        }
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                problems.add(name, f"got {getattr(self, name)}, expected {low} to {high}")
+        if self.min_side > self.max_side:
+            problems.add("min_side", f"got {self.min_side}, expected at most max_side = {self.max_side}")
+        problems.raise_if_any()
+
+
+def run(config: Config) -> TrainResult:
+    """Train, or take up where a stopped training was; see the module's text.
+
+    Raises:
+        ConfigError: something is wrong that can be known before work begins, or the loss was not finite.
+        SystemFault: the machine failed; the same call resumes.
+    """
+    data = _check(config)
+    target = Path(config.out) / NETWORK
+    with RunFolder(config.out, "train_cam", _parts(config, data)) as folder:
+        if finished(target, "train-cam"):
+            return TrainResult.kept(target)
+        torch.manual_seed(config.seed)
+        net = CamNet(build_backbone(config.backbone, config.weights or None), len(data.categories))
+        first = net.backbone.trainable_from if config.trainable_from < 0 else config.trainable_from
+        steps = config.optim.total_steps(len(data))
+        training = CamTraining(net, config.optim, steps, first)
+        plan = BatchPlan(len(data), config.optim.batch_size, steps, config.seed)
+        samples = CropData(_Samples(config, data, net.backbone.normalization), len(data))
+        figures = fit(training, samples, plan, folder.path, config.machine)
+        meta = {
+            "backbone": config.backbone,
+            "categories": list(data.categories.names),
+            "version": __version__,
+            "training": {**_parts(config, data), "steps": steps},
+        }
+        save_network(target, net, meta)
+    load_network(target, kind="cam_net", categories=data.categories)
+    return TrainResult(target, **figures)
+
+
+class _Samples:
+    """``(epoch, index)`` to a training crop with its labels."""
+
+    def __init__(self, config: Config, data: ImageSet, normalization: tuple):
+        self.config, self.data, self.normalization = config, data, normalization
+
+    def __call__(self, epoch: int, index: int) -> dict[str, Any]:
+        config, image = self.config, self.data.load_image(index)
+        rng = augment.draw(config.seed, epoch, index)
+        scale = augment.scale_by_long_side(image.shape[:2], config.min_side, config.max_side, rng)
+        crop, _ = augment.augment(image, None, scale, config.crop, self.normalization, rng)
+        labels = torch.from_numpy(self.data.label_vector(index))
+        return {"id": self.data[index].id, "image": crop, "labels": labels}
+
+
+def _check(config: Config) -> ImageSet:
+    """Everything that can be known to be wrong before work begins, in one list; the opened data set."""
+    problems = Problems()
+    if not config.out:
+        problems.add("out", "is empty; give --out=FOLDER")
+    if config.weights and config.weights != "imagenet" and not Path(config.weights).is_file():
+        problems.add("weights", f"{config.weights} does not exist (the current folder is {Path.cwd()})")
+    data = None
+    try:
+        choose_device(config.machine.device)
+        data = open_data(config.data)
+        if len(data) < config.optim.batch_size:
+            text = (
+                f"got {config.optim.batch_size}, expected at most the number of training images, {len(data)}"
+            )
+            problems.add("optim.batch_size", text)
+        data.require_labels()
+    except ConfigError as error:
+        problems.extend(error)
+    problems.raise_if_any()
+    return data
+
+
+def _parts(config: Config, data: ImageSet) -> dict[str, Any]:
+    """What decides the weights."""
+    kept = ("backbone", "trainable_from", "min_side", "max_side", "crop", "seed")
+    return {
+        **{name: getattr(config, name) for name in kept},
+        "optim": dataclasses.asdict(config.optim),
+        "precision": config.machine.precision,
+        "weights": weights_key(config.weights),
+        "categories": data.categories.to_json(),
+        "inputs": data.fingerprint(),
+        "version": __version__,
+    }
