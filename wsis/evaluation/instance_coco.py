@@ -1,7 +1,7 @@
 """COCO mask AP through pycocotools, or through faster-coco-eval, which gives the same numbers sooner.
 
 Neither library checks what it is given (a wrong run length overruns its memory), so every mask passes
-:func:`wsis.evaluation.rle_check.checked_rle` first. Masks are kept as run lengths only; predictions and
+:mod:`wsis.data.rle` first. Masks are kept as run lengths only; predictions and
 ground truth may be generators.
 """
 
@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from wsis.data import rle
 from wsis.evaluation.overlap import Table, label_array, paired, score_array
-from wsis.evaluation.rle_check import checked_rle
 
 __all__ = ["PROTOCOL", "CocoAP", "evaluate"]
 
@@ -78,12 +78,35 @@ def evaluate(
 
 def encode_masks(masks: torch.Tensor) -> list[dict[str, Any]]:
     """``[N, H, W]`` masks -> compressed run lengths, one mapping each."""
-    from pycocotools import mask as codec
+    return rle.encode_masks((masks != 0).cpu().numpy())
 
-    if not masks.shape[0]:
-        return []
-    columns_first = np.asfortranarray((masks != 0).to(torch.uint8).permute(1, 2, 0).cpu().numpy())
-    return codec.encode(columns_first)
+
+def checked_rles(
+    rles: Sequence[Any], size: tuple[int, int] | None, where: str
+) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Run-length masks of one size that are safe to hand to a C library, and their areas ``[N]``.
+
+    Raises:
+        ValueError: a malformed mask or one of another size; ``where`` and its position are named.
+    """
+    try:
+        areas = rle.area(list(rles))
+        safe = [_compressed(mask) for mask in rles]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where}: {error}") from error
+    for position, mask in enumerate(safe):
+        if size is not None and mask["size"] != list(size):
+            raise ValueError(f"{where}: rles[{position}] must have size {list(size)}, got {mask['size']}")
+    return safe, areas
+
+
+def _compressed(mask: Any) -> dict[str, Any]:
+    counts = mask["counts"]
+    if isinstance(counts, str):
+        counts = counts.encode("ascii")
+    elif not isinstance(counts, (bytes, bytearray)):
+        counts = rle.encode_counts(counts)
+    return {"size": [int(side) for side in mask["size"]], "counts": bytes(counts)}
 
 
 class CocoAP:
@@ -111,7 +134,7 @@ class CocoAP:
         """Add one image.
 
         Args:
-            rles: run-length masks of the predictions (as :func:`checked_rle` takes them).
+            rles: run-length masks of the predictions (see :mod:`wsis.data.rle`).
             labels, scores: ``[N]``, of the predictions.
             true_rles, true_labels: of the true objects.
             crowd: ``[M]`` bool, or nothing.
@@ -130,8 +153,8 @@ class CocoAP:
         self._check_labels(np.concatenate((labels, true_labels)), where)
         found, true = [], []
         for kind, source, target in (("prediction", rles, found), ("ground truth", true_rles, true)):
-            for index, rle in enumerate(source):
-                mask, area = checked_rle(rle, size, f"{where}: {kind} {index}")
+            safe, areas = checked_rles(source, size, f"{where}: {kind}")
+            for mask, area in zip(safe, areas.tolist()):
                 size = size or tuple(mask["size"])
                 target.append({"image_id": image + 1, "segmentation": mask, "area": area, "iscrowd": 0})
         for row, label, score in zip(found, labels, scores):

@@ -1,8 +1,8 @@
 """Labels in the forms that other programs know: writers for exports, readers for evaluation.
 
 A writer is a function ``write(rows, categories, output, options) -> Written`` entered in :data:`WRITERS`.
-``rows`` is called once per pass and gives the rows of a label run in order, so that no writer has to hold more
-than one of them.
+``rows`` is called once per pass and gives the rows of a label run in order, so that no writer has to hold
+more than one of them.
 """
 
 from wsis.formats.coco import write_coco, write_coco_results

@@ -80,12 +80,12 @@ def _annotations(
     for image, row in numbered():
         for n in kept(row, options.min_score, written):
             number += 1
-            rle = row_rle(row, n)
+            mask = row_rle(row, n)
             yield {
                 "id": number,
                 "image_id": image,
                 "category_id": categories.ids[row.label[n]],
-                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+                "segmentation": {"size": mask["size"], "counts": mask["counts"].decode("ascii")},
                 "area": row.area[n],
                 "bbox": list(row.bbox_xywh[n]),
                 "iscrowd": 0,

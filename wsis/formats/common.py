@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from wsis.data import rle
 from wsis.data.artifacts import check_relative
 from wsis.errors import ConfigError
-from wsis.evaluation.rle_check import checked_rle, decode_rle
+from wsis.evaluation.instance_coco import checked_rles
 from wsis.runtime.shards import Row
 
 __all__ = ["ExportOptions", "Rows", "Written", "file_name", "kept", "labelled", "painted", "row_masks"]
@@ -73,15 +74,15 @@ def kept(row: Row, min_score: float, written: Written | None = None) -> list[int
 def row_masks(row: Row, positions: list[int]) -> Iterator[np.ndarray]:
     """The masks ``[H, W]`` bool of some instances, one at a time."""
     for n in positions:
-        yield decode_rle(row_rle(row, n))
+        yield rle.to_masks([row_rle(row, n)])[0]
 
 
 def row_rle(row: Row, position: int) -> dict[str, Any]:
     """One mask of a row, checked: ``{"size": [h, w], "counts": bytes}``."""
     size = (row.height, row.width)
-    rle = {"size": list(size), "counts": row.counts[position]}
+    mask = {"size": list(size), "counts": row.counts[position]}
     try:
-        return checked_rle(rle, size, f"image {row.image_id!r}, instance {position}")[0]
+        return checked_rles([mask], size, f"image {row.image_id!r}, instance {position}")[0][0]
     except ValueError as error:
         raise ConfigError(f"{error}; the label run is damaged") from error
 
