@@ -1,16 +1,13 @@
 """``wsis data check``: everything at once, for people and for programs, with the right exit code."""
 
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from wsis.data.artifacts import write_png
-from wsis.data.dataset import DataConfig
 from wsis.data.scenes import SceneSet, write_scenes
 from wsis.errors import Code, ConfigError, ExitCode, SystemFault
 from wsis.steps import data_check
@@ -18,9 +15,8 @@ from wsis.steps.data_check import Config, run
 
 
 def check(**options):
-    out = io.StringIO()
-    result = run(Config(**options), Console(file=out, width=200))
-    return result, out.getvalue()
+    result = run(Config(**options))
+    return result, result.summary()
 
 
 @pytest.fixture
@@ -31,7 +27,7 @@ def root(tmp_path):
 
 def test_a_sound_data_set(root, tmp_path):
     report = tmp_path / "report.json"
-    result, text = check(data=DataConfig(root=str(root), split="train"), report=str(report))
+    result, text = check(root=str(root), split="train", report=str(report))
     assert result.exit_code == ExitCode.OK
     assert (result.images, result.ok) == (8, 8)
     assert not result.problems
@@ -43,7 +39,7 @@ def test_a_sound_data_set(root, tmp_path):
         assert row["instances"] == sum(scenes.scene(i).classes.count(number) for i in range(8))
     assert "without fault" in text
     assert json.loads(report.read_text()) == json.loads(json.dumps(result.to_json()))
-    made, _ = check(data=DataConfig(kind="scenes", num=8, min_side=40, max_side=56))
+    made, _ = check(kind="scenes", num=8, min_side=40, max_side=56)
     assert made.classes == result.classes
     assert made.sizes == result.sizes
 
@@ -65,7 +61,7 @@ def test_every_fault_of_every_record_and_file_at_once(root):
     labels["train_000007"] = ["unicorn"]
     (root / "tags.json").write_text(json.dumps(labels))
     options = {"root": str(root), "list": str(root / "list.txt"), "tags": str(root / "tags.json")}
-    result, text = check(data=DataConfig(**options))
+    result, text = check(**options)
     assert result.exit_code == ExitCode.BAD_INPUT
     assert [problem.text for problem in result.problems] == ["unknown class 'unicorn'"]
     assert {(fault.subject[-1], fault.code) for fault in result.faults} == {
@@ -82,8 +78,8 @@ def test_every_fault_of_every_record_and_file_at_once(root):
         assert str(fault.code) in text
     options["tags"] = ""
     (root / "tags.json").unlink()
-    assert check(data=DataConfig(**options))[0].exit_code == ExitCode.WITH_FAULTS
-    result, text = check(data=DataConfig(root=str(root), split="train"))
+    assert check(**options)[0].exit_code == ExitCode.WITH_FAULTS
+    result, text = check(root=str(root), split="train")
     assert result.exit_code == ExitCode.BAD_INPUT
     assert "train.txt:9: id '../up'" in text
 
@@ -97,7 +93,7 @@ def test_oddities_are_warnings(root):
     labels["train_000000"] = sorted(set(range(5)) - first)
     labels["train_000001"] = []
     (root / "image_labels.json").write_text(json.dumps(labels))
-    result, text = check(data=DataConfig(root=str(root)))
+    result, text = check(root=str(root))
     assert result.exit_code == ExitCode.OK
     assert result.warnings["no image label"] == ["odd"]
     assert result.warnings["EXIF rotation, which is ignored (as in masks)"] == ["odd"]
@@ -106,7 +102,7 @@ def test_oddities_are_warnings(root):
     assert len(result.warnings["the mask shows a class that the tags do not name"]) == 2
     assert "train_000000" in result.warnings["the tags name a class that the mask does not show"]
     assert "EXIF" in text
-    result, text = check(data=DataConfig(root=str(root), split="train"), masks=False, min_side=41)
+    result, text = check(root=str(root), split="train", masks=False, smallest=41)
     assert "1 pictures in" in text
     assert {fault.code for fault in result.faults} <= {Code.E_TOO_SMALL}
     assert not any(row["instances"] for row in result.classes)
@@ -115,7 +111,7 @@ def test_oddities_are_warnings(root):
 def test_long_lists_are_cut_for_people_only(root):
     with (root / "ImageSets/Segmentation/train.txt").open("a") as file:
         file.writelines(f"missing_{n}\n" for n in range(60))
-    result, text = check(data=DataConfig(root=str(root), split="train"))
+    result, text = check(root=str(root), split="train")
     assert len(result.faults) == 60
     assert "... and 10 more faults" in text
     assert len(result.to_json()["faults"]) == 60
@@ -124,7 +120,7 @@ def test_long_lists_are_cut_for_people_only(root):
 def test_results_do_not_depend_on_the_number_of_threads(root, monkeypatch):
     monkeypatch.setattr(data_check, "_CHUNK", 3)
     (root / "JPEGImages/train_000003.png").write_bytes(b"x")
-    one, many = (check(data=DataConfig(root=str(root)), workers=n)[0].to_json() for n in (1, 4))
+    one, many = (check(root=str(root), workers=n)[0].to_json() for n in (1, 4))
     assert one == many
 
 
@@ -135,7 +131,7 @@ def test_faults_of_the_machine_stop_the_check(root, monkeypatch):
     monkeypatch.setattr("builtins.open", refuse)
     monkeypatch.setattr(data_check, "inspect_data", lambda config, problems: SceneFiles(root))
     with pytest.raises(SystemFault, match="Input/output error"):
-        check(data=DataConfig(root=str(root)))
+        check(root=str(root))
 
 
 class SceneFiles:
@@ -163,7 +159,12 @@ class SceneFiles:
 
 @pytest.mark.parametrize(
     ("options", "text"),
-    [({"min_side": 0}, "min_side"), ({"workers": -1}, "workers"), ({"report": "/none/x.json"}, "report")],
+    [
+        ({"smallest": 0}, "smallest"),
+        ({"workers": -1}, "workers"),
+        ({"kind": "x"}, "data.kind"),
+        ({"report": "/none/x.json"}, "report"),
+    ],
 )
 def test_bad_settings(options, text):
     with pytest.raises(ConfigError, match=text):

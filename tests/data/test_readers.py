@@ -207,6 +207,10 @@ def test_faults_of_single_records_name_the_id(voc_root, tmp_path):
             load(index)
         assert (caught.value.code, caught.value.subject) == (code, f"train_00000{index}")
     assert data.load_image(5).ndim == 3
+    (root / "JPEGImages/train_000002.png").unlink()
+    (root / "JPEGImages/train_000002.png").symlink_to(voc_root / "JPEGImages/train_000000.png")
+    linked = open_data(DataConfig(root=str(root), split="train", follow_links=True))
+    assert linked.load_image(2).ndim == 3
 
 
 class TestInstancesFromMaps:

@@ -27,6 +27,7 @@ class DataConfig:
         classes: a file with one class name per line; empty = ROOT/classes.txt, else from the data.
         semantic_folder: folder below ROOT with the class masks.
         instance_folder: folder below ROOT with the instance masks.
+        follow_links: read files that lie elsewhere and are linked into ROOT.
         num: scenes: number of pictures.
         seed: scenes: another seed gives other pictures.
         num_classes: scenes: number of classes, 1 to 8.
@@ -42,6 +43,7 @@ class DataConfig:
     classes: str = ""
     semantic_folder: str = "SegmentationClass"
     instance_folder: str = "SegmentationObject"
+    follow_links: bool = False
     num: int = 500
     seed: int = 0
     num_classes: int = 5

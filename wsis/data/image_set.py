@@ -121,6 +121,7 @@ class FileImageSet(ImageSet):
         semantic_folder, instance_folder: their names.
         files: file name of each id, where already known; else it is looked for among the usual suffixes.
         notes: see :class:`ImageSet`.
+        follow_links: read files outside of the folders that are linked into them.
     """
 
     def __init__(
@@ -134,8 +135,10 @@ class FileImageSet(ImageSet):
         instance_folder: str = "SegmentationObject",
         files: dict[str, str] | None = None,
         notes: Sequence[str] = (),
+        follow_links: bool = False,
     ) -> None:
         self.image_root = Path(image_root)
+        self.follow_links = follow_links
         self.categories = categories
         self._ids = list(ids)
         self._files = files or {}
@@ -164,7 +167,7 @@ class FileImageSet(ImageSet):
     ) -> FileImageSet:
         """The set of a reader; tags that match no image go to ``problems`` and are left out."""
         root = Path(config.root)
-        masks = (root, config.semantic_folder, config.instance_folder, files, notes)
+        masks = (root, config.semantic_folder, config.instance_folder, files, notes, config.follow_links)
         with problems.collecting():
             return cls(images, ids, categories, tags, *masks)
         return cls(images, ids, categories, None, *masks)
@@ -194,10 +197,13 @@ class FileImageSet(ImageSet):
 
     def _inside(self, root: Path | None, path: Path, name: str) -> Path:
         """``path`` if it lies inside ``root`` after links are followed, else ``E_PATH``."""
+        if self.follow_links:
+            return path
         try:
             return safe_join(root, path.relative_to(root).as_posix())
         except ConfigError as error:
-            raise DataFault(Code.E_PATH, name, "read", str(error)) from error
+            text = f"{error}; with data.follow_links=true it is read"
+            raise DataFault(Code.E_PATH, name, "read", text) from error
 
     def load_image(self, index: int) -> np.ndarray:
         record = self[index]

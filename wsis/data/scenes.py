@@ -11,10 +11,12 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from wsis.data.atomic import PathLike, make_folder, write_bytes, write_json, write_png
 from wsis.data.categories import Categories
@@ -142,7 +144,7 @@ def _place(shape: Shape, ids: np.ndarray, areas: Sequence[int], number: int) -> 
     height, width = ids.shape
     mask = shape_gauge(shape, np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64)) <= 1.0
     area = int(mask.sum())
-    if area < 48:
+    if area < min(48, 0.004 * height * width):
         return None
     new = np.where(mask, np.uint8(number), ids)
     visible = np.bincount(new.reshape(-1), minlength=number + 1)
@@ -290,10 +292,6 @@ def write_scenes(root: PathLike, sets: Sequence[SceneSet], image_format: str = "
         sets: one set per split; all with the same classes.
         image_format: ``png`` (exact) or ``jpg``.
     """
-    from io import BytesIO
-
-    from PIL import Image
-
     root = Path(root)
     if image_format not in ("png", "jpg"):
         raise ValueError(f"write_scenes: image_format must be png or jpg, got {image_format!r}")

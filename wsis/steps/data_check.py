@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,27 +34,27 @@ _CHUNK = 512
 
 
 @dataclass(frozen=True)
-class Config:
-    """Report every problem of a data set at once.
+class Config(DataConfig):
+    """Report every problem of a data set at once: the options of the data set, and these.
 
     Args:
-        data: the data set.
         masks: also read the masks and compare them with the images and tags.
-        min_side: report images with a shorter side, in pixels.
+        smallest: report images with a shorter side, in pixels.
         workers: threads that decode; 0 = one per processor.
         report: write the result as JSON to this file; empty = do not.
     """
 
-    data: DataConfig = field(default_factory=DataConfig)
     masks: bool = True
-    min_side: int = 1
+    smallest: int = 1
     workers: int = 0
     report: str = ""
 
     def __post_init__(self) -> None:
         problems = Problems()
-        if self.min_side < 1:
-            problems.add("min_side", f"got {self.min_side}, expected at least 1")
+        with problems.collecting():
+            super().__post_init__()
+        if self.smallest < 1:
+            problems.add("smallest", f"got {self.smallest}, expected at least 1")
         if not 0 <= self.workers <= 256:
             problems.add("workers", f"got {self.workers}, expected 0 to 256")
         if self.report and not Path(self.report).absolute().parent.is_dir():
@@ -119,9 +121,14 @@ class CheckResult:
             "sizes": self.sizes,
         }
 
-    def print(self, console: Console | None = None) -> None:
-        """The summary for people: problems first, then tables; long lists are cut."""
-        console = console or Console()
+    def summary(self) -> str:
+        """For people: problems first, then tables; long lists are cut."""
+        width = shutil.get_terminal_size((120, 24)).columns
+        console = Console(file=io.StringIO(), width=width, force_terminal=sys.stdout.isatty())
+        self._print(console)
+        return console.file.getvalue().rstrip("\n")
+
+    def _print(self, console: Console) -> None:
         for title, rows in (("problem", self.problems), ("fault", self.faults)):
             for row in rows[:MAX_PROBLEMS]:
                 console.print(f"[red]{escape(str(row))}[/red]", soft_wrap=True, highlight=False)
@@ -138,19 +145,18 @@ class CheckResult:
         console.print(_summary_table(self))
 
 
-def run(config: Config, console: Console | None = None) -> CheckResult:
-    """Look at every image, mask, list and tag of ``config.data``.
+def run(config: Config) -> CheckResult:
+    """Look at every image, mask, list and tag of the data set.
 
     Raises:
         SystemFault: the machine failed.
     """
     problems = Problems()
-    images = inspect_data(config.data, problems)
+    images = inspect_data(config, problems)
     findings: list[_Finding] = []
     if images is not None:
         findings = list(_inspect(images, config))
     result = _collect(images, findings, problems)
-    result.print(console)
     if config.report:
         write_json(config.report, result.to_json())
     return result
@@ -175,8 +181,8 @@ def _check_image(images: ImageSet, index: int, config: Config) -> _Finding:
     size, info = None, None
     try:
         size = images.load_image(index).shape[:2]
-        if min(size) < config.min_side:
-            text = f"is {size[0]} x {size[1]}, expected sides of at least {config.min_side}"
+        if min(size) < config.smallest:
+            text = f"is {size[0]} x {size[1]}, expected sides of at least {config.smallest}"
             faults.append(DataFault(Code.E_TOO_SMALL, record.id, "read", text))
         if record.image_path is not None:
             info = read_image_info(record.image_path)
