@@ -34,9 +34,7 @@ def picture(name="one", height=60, width=80, **more) -> ReportImage:
         ReportLayer.heat("CAM", rng.random((15, 20))),
         ReportLayer.displacement("Displacement", rng.normal(size=(2, 15, 20))),
     ]
-    return ReportImage(
-        name, photo, layers, [ReportInstance(1, 0.75, mask)], [ReportInstance(0, 1.0, mask)], **more
-    )
+    return ReportImage(name, photo, layers, [ReportInstance(1, 0.75, mask)], [ReportInstance(0, 1.0, mask)], **more)
 
 
 def data_of(html: str) -> dict:
@@ -49,9 +47,7 @@ def test_page_holds_everything():
         "A run",
         ["cat", "dog"],
         figures=[("Images", "12", "")],
-        tables=[
-            ReportTable("Per class", ["class", "AP50"], [["cat", 0.5], ["dog", float("nan")]], bars=["AP50"])
-        ],
+        tables=[ReportTable("Per class", ["class", "AP50"], [["cat", 0.5], ["dog", float("nan")]], bars=["AP50"])],
         histograms=[Histogram("Score", [0, 0.5, 1], [3, 4])],
         faults=[FaultGroup("E_MISSING", "the file does not exist", 3, [("a", "gone")])],
         settings={"seed": 0, "walk": {"beta": 10.0, "deep": {"x": [1, 2]}}},

@@ -141,11 +141,7 @@ def _label_table(table: Any, categories: Categories, problems: Problems, path: P
     labels: dict[Any, int] = {}
     for index, row in enumerate(table):
         place = f"{path}: categories[{index}]"
-        if (
-            not isinstance(row, Mapping)
-            or not isinstance(row.get("name"), str)
-            or not isinstance(row.get("id"), int)
-        ):
+        if not isinstance(row, Mapping) or not isinstance(row.get("name"), str) or not isinstance(row.get("id"), int):
             problems.add(place, f"got {str(row)[:60]!r}, expected an id and a name")
         elif row["id"] in labels:
             problems.add(f"{place}.id", f"{row['id']} stands there twice")

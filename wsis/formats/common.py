@@ -56,9 +56,7 @@ def labelled(rows: Iterator[Row], written: Written | None = None) -> Iterator[Ro
                 written.skipped += 1
             continue
         if row.height < 1 or row.width < 1:
-            raise ConfigError(
-                f"image {row.image_id!r}: size must be positive, got {row.height} x {row.width}"
-            )
+            raise ConfigError(f"image {row.image_id!r}: size must be positive, got {row.height} x {row.width}")
         yield row
 
 

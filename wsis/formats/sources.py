@@ -74,9 +74,7 @@ def open_source(
     elif path.is_file():
         source = _coco(path, categories, image_ids, maps)
     else:
-        raise ConfigError(
-            f"{path} does not exist; expected a label run, a COCO json file or a folder of PNGs"
-        )
+        raise ConfigError(f"{path} does not exist; expected a label run, a COCO json file or a folder of PNGs")
     if source.ids is not None and not set(source.ids) & set(image_ids):
         example = next(iter(source.ids), None)
         raise ConfigError(

@@ -62,9 +62,7 @@ class Config:
     def __post_init__(self) -> None:
         problems = Problems()
         if not self.runs:
-            problems.add(
-                "runs", "is empty, expected at least one label run, COCO json file or folder of PNGs"
-            )
+            problems.add("runs", "is empty, expected at least one label run, COCO json file or folder of PNGs")
         if self.semantic and len(self.semantic) != len(self.runs):
             problems.add(
                 "semantic",
@@ -120,9 +118,7 @@ class Result:
         lines += [f"  {row['code']} {row['id']}: {row['text']}" for row in faults[:10]]
         for one in self.figures["runs"]:
             if one["missing"]:
-                lines.append(
-                    f"{one['name']}: {one['missing']} of {one['images']} images have no prediction (counted)"
-                )
+                lines.append(f"{one['name']}: {one['missing']} of {one['images']} images have no prediction (counted)")
         return "\n".join(lines + ([str(self.output)] if self.output else []))
 
 
@@ -132,8 +128,8 @@ def run(config: Config) -> Result:
     Returns:
         :class:`Result` with ``figures``: ``made_by``, ``protocols`` (names and versions), ``data``,
         ``classes``, ``images``, ``faults`` and, per run in ``runs``: ``name``, ``path``, ``kind``,
-        ``fingerprint``,
-        ``images``, ``missing``, ``voc``, ``semantic``, ``coco`` (what the protocols return; NaN as null).
+        ``fingerprint``, ``images``, ``missing``, ``voc``, ``semantic``, ``coco`` (what the protocols return;
+        NaN as null).
 
     Raises:
         ConfigError: nothing to compare, no masks, other classes; every source is opened before any work.
@@ -167,8 +163,7 @@ def compare_image(
     truth = Truth.of(data.load_instances(index), data.load_semantic(index))
     size = truth.semantic.shape
     ready = [
-        comparison.prepare(source.find(name, size), truth, name)
-        for source, comparison in zip(sources, comparisons)
+        comparison.prepare(source.find(name, size), truth, name) for source, comparison in zip(sources, comparisons)
     ]
     for comparison, one in zip(comparisons, ready):
         comparison.count(one, truth)
@@ -177,9 +172,7 @@ def compare_image(
 def overview(figures: dict[str, Any]) -> Table:
     """One row per run."""
     keys = _thresholds(figures)
-    table = Table(
-        title=f"{figures['images']} images, {len(figures['classes'])} classes", title_justify="left"
-    )
+    table = Table(title=f"{figures['images']} images, {len(figures['classes'])} classes", title_justify="left")
     table.add_column("run")
     heads = [f"AP{key}" for key in keys] + ["ABO", "mIoU"]
     coco = any(one["coco"] for one in figures["runs"])
@@ -203,9 +196,7 @@ def class_table(one: dict[str, Any], figures: dict[str, Any]) -> Table:
         table.add_column(head, justify="right")
     for k, name in enumerate(figures["classes"]):
         counts = [str(voc[column][k]) if voc else "" for column in ("num_truth", "num_predictions")]
-        values = [voc[f"ap_{key}"][k] if voc else None for key in keys] + [
-            voc["abo_class"][k] if voc else None
-        ]
+        values = [voc[f"ap_{key}"][k] if voc else None for key in keys] + [voc["abo_class"][k] if voc else None]
         table.add_row(name, *counts, *map(percent, [*values, seg["iou"][k + 1]]))
     table.add_row("background", "", "", *[""] * len(keys), "", percent(seg["iou"][0]))
     return table
@@ -229,9 +220,7 @@ def _open(config: Config, data: ImageSet, ids: list[str]) -> list[Source]:
     for k, path in enumerate(config.runs):
         maps = config.semantic[k] if config.semantic else ""
         try:
-            sources.append(
-                open_source(path, data.categories, known, semantic=maps, incomplete=config.incomplete)
-            )
+            sources.append(open_source(path, data.categories, known, semantic=maps, incomplete=config.incomplete))
         except ConfigError as error:
             problems.extend(error)
     problems.raise_if_any()

@@ -62,17 +62,14 @@ def overlay_instances(
     scores = np.ones(len(labels), np.float32) if scores is None else torch.as_tensor(scores).cpu().numpy()
     if masks.shape[1:] != photo.shape[:2]:
         raise ValueError(
-            f"overlay_instances: masks must have the image's size {list(photo.shape[:2])}, "
-            f"got {list(masks.shape)}"
+            f"overlay_instances: masks must have the image's size {list(photo.shape[:2])}, got {list(masks.shape)}"
         )
     names = list(categories) if categories is not None else None
     factor = max(1.0, min_side / max(photo.shape[:2]))
     size = tuple(max(1, round(side * factor)) for side in photo.shape[:2])
     canvas = resize(photo, size)
     order = [int(n) for n in np.argsort(scores, kind="stable") if scores[n] >= min_score and masks[n].any()]
-    colors = (
-        distinct_colors(int(labels.max(initial=0)) + 1)[labels] if by_class else distinct_colors(len(labels))
-    )
+    colors = distinct_colors(int(labels.max(initial=0)) + 1)[labels] if by_class else distinct_colors(len(labels))
     scaled = {n: _smooth_mask(masks[n], size) for n in order}
     for n in order:
         tinted = canvas[scaled[n]] * (1 - alpha) + colors[n] * alpha
@@ -173,20 +170,14 @@ def contact_sheet(
     for number, (caption, picture) in enumerate(panels):
         array = _checked_image(f"contact_sheet: panels[{number}]", picture)
         height = max(1, round(array.shape[0] * panel_width / array.shape[1]))
-        tiles.append(
-            (caption, resize(array, (height, panel_width), smooth=array.shape[1] > panel_width // 2))
-        )
+        tiles.append((caption, resize(array, (height, panel_width), smooth=array.shape[1] > panel_width // 2)))
     if not tiles:
         raise ValueError("contact_sheet: panels must not be empty")
     columns = min(columns or 4, len(tiles))
     rows = [tiles[i : i + columns] for i in range(0, len(tiles), columns)]
     line = round(panel_width * 0.075) + 8
-    heights = [
-        max(tile.shape[0] for _, tile in row) + (line if any(c for c, _ in row) else 0) for row in rows
-    ]
-    sheet = Image.new(
-        "RGB", (columns * (panel_width + gap) + gap, sum(heights) + gap * (len(rows) + 1)), background
-    )
+    heights = [max(tile.shape[0] for _, tile in row) + (line if any(c for c, _ in row) else 0) for row in rows]
+    sheet = Image.new("RGB", (columns * (panel_width + gap) + gap, sum(heights) + gap * (len(rows) + 1)), background)
     draw, font = ImageDraw.Draw(sheet), _font(max(11, round(panel_width * 0.05)))
     ink, y = ink_on(np.array(background)), gap
     for row, height in zip(rows, heights):
@@ -215,9 +206,7 @@ def resize(array: np.ndarray, size: tuple[int, int], *, smooth: bool = True) -> 
 def _checked_image(owner: str, image: Any) -> np.ndarray:
     array = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or 0 in array.shape:
-        raise ValueError(
-            f"{owner}: image must be [H, W, 3] uint8 with pixels, got {array.dtype} {list(array.shape)}"
-        )
+        raise ValueError(f"{owner}: image must be [H, W, 3] uint8 with pixels, got {array.dtype} {list(array.shape)}")
     return array
 
 
@@ -280,8 +269,7 @@ def _place(mask: np.ndarray, size: tuple[int, int], placed: list[Box]) -> Box:
     left = max(0, min(middle - width // 2, mask.shape[1] - width))
     top = max(0, min(first + 2, mask.shape[0] - height))
     while any(
-        left < r and b_left < left + width and top < b and b_top < top + height
-        for b_left, b_top, r, b in placed
+        left < r and b_left < left + width and top < b and b_top < top + height for b_left, b_top, r, b in placed
     ):
         top += 2
         if top + height > mask.shape[0]:

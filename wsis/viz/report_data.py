@@ -44,9 +44,7 @@ class ReportLayer:
         if len(shape) != 3 or shape[2] != 3 or np.asarray(self.picture).dtype != np.uint8:
             raise ValueError(f"ReportLayer {self.name!r}: picture must be [h, w, 3] uint8, got {list(shape)}")
         if self.legend not in ("", "heat", "wheel"):
-            raise ValueError(
-                f"ReportLayer {self.name!r}: legend must be '', 'heat' or 'wheel', got {self.legend!r}"
-            )
+            raise ValueError(f"ReportLayer {self.name!r}: legend must be '', 'heat' or 'wheel', got {self.legend!r}")
 
     @classmethod
     def heat(cls, name: str, values: Any, *, top: float | None = 1.0, opacity: float = 0.8) -> ReportLayer:
@@ -126,13 +124,17 @@ class ReportTable:
 
 @dataclass(frozen=True)
 class Histogram:
-    """A distribution: ``edges [n + 1]``, ``counts [n]``; ``percent`` writes the edges as percentages."""
+    """A distribution: ``edges [n + 1]``, ``counts [n]``.
+
+    ``percent`` writes the edges as percentages; with ``whole`` bar ``k`` is the whole number ``edges[k]``.
+    """
 
     title: str
     edges: Sequence[float]
     counts: Sequence[int]
     note: str = ""
     percent: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,7 @@ def _frame(page: ReportPage) -> tuple[str, str]:
         "FOOTER": escape(page.footer),
         "FIGURES": figures_html(page.figures),
         "TABLES": "".join(table_html(table) for table in page.tables) or '<p class="calm">No tables.</p>',
-        "HISTOGRAMS": "".join(histogram_html(h) for h in page.histograms)
-        or '<p class="calm">Nothing to draw.</p>',
+        "HISTOGRAMS": "".join(histogram_html(h) for h in page.histograms) or '<p class="calm">Nothing to draw.</p>',
         "FAULTS": faults_html(page.faults),
         "SETTINGS": settings_html(page.settings),
         "WHEEL": _data_url(displacement_wheel(96), "PNG"),

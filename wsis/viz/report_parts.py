@@ -15,8 +15,7 @@ __all__ = ["faults_html", "figures_html", "histogram_html", "settings_html", "ta
 def figures_html(figures: Sequence[tuple[str, str, str]]) -> str:
     """The row of large numbers."""
     return "".join(
-        f'<div class="figure"><dt>{escape(what)}</dt><dd>{escape(value)}</dd>'
-        f"<p>{escape(remark) or '&nbsp;'}</p></div>"
+        f'<div class="figure"><dt>{escape(what)}</dt><dd>{escape(value)}</dd><p>{escape(remark) or "&nbsp;"}</p></div>'
         for what, value, remark in figures
     )
 
@@ -25,8 +24,7 @@ def table_html(table: ReportTable) -> str:
     """A sortable table."""
     numeric = [_is_numeric(row[k] for row in table.rows) for k in range(len(table.columns))]
     heads = "".join(
-        f'<th scope="col"{_right(numeric[k])} aria-sort="none">'
-        f'<button type="button">{escape(name)}</button></th>'
+        f'<th scope="col"{_right(numeric[k])} aria-sort="none"><button type="button">{escape(name)}</button></th>'
         for k, name in enumerate(table.columns)
     )
     body = "".join(f"<tr>{_cells(table, row, numeric)}</tr>" for row in table.rows)
@@ -59,15 +57,16 @@ def histogram_html(histogram: Histogram) -> str:
     bars = []
     for k, count in enumerate(counts):
         tall = count / top * height
-        span = f"{_edge(edges[k], histogram)} to {_edge(edges[k + 1], histogram)}"
+        span = _edge(edges[k], histogram)
+        span = span if histogram.whole else f"{span} to {_edge(edges[k + 1], histogram)}"
         bars.append(
             f'<g><title>{span}: {count:,}</title><rect class="hit" x="{k * step:.1f}" y="0" '
             f'width="{step:.1f}" height="{height}"/><rect class="col" x="{k * step + 1:.1f}" '
             f'y="{height - tall:.1f}" width="{max(1.0, step - 2):.1f}" height="{tall:.1f}" rx="1.5"/></g>'
         )
     marks = "".join(
-        f'<text x="{x:.1f}" y="{height + 16}" text-anchor="{anchor}">{_edge(edges[at], histogram)}</text>'
-        for x, anchor, at in ((0, "start", 0), (width / 2, "middle", len(edges) // 2), (width, "end", -1))
+        f'<text x="{x:.1f}" y="{height + 16}" text-anchor="{anchor}">{_edge(value, histogram)}</text>'
+        for x, anchor, value in _marks(edges, width, histogram.whole)
     )
     total = sum(counts)
     label = f"{histogram.title}: {total:,} values, highest bar {top:,}"
@@ -77,6 +76,16 @@ def histogram_html(histogram: Histogram) -> str:
         f'<svg viewBox="0 0 {width} {height + 20}" role="img" aria-label="{escape(label)}">'
         f'{"".join(bars)}<line x1="0" x2="{width}" y1="{height}" y2="{height}"/>{marks}</svg>{note}</figure>'
     )
+
+
+def _marks(edges: list[float], width: float, whole: bool) -> list[tuple[float, str, float]]:
+    """``(x, anchor, value)`` of the numbers below a chart: at bars if they are whole numbers, else at edges."""
+    if not whole:
+        middle = (edges[0] + edges[-1]) / 2
+        return [(0, "start", edges[0]), (width / 2, "middle", middle), (width, "end", edges[-1])]
+    bars = len(edges) - 1
+    every = max(1, -(-bars // 8))
+    return [(width * (k + 0.5) / bars, "middle", edges[k]) for k in range(0, bars, every)]
 
 
 def faults_html(faults: Sequence[FaultGroup]) -> str:

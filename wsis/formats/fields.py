@@ -1,0 +1,47 @@
+"""Kept fields of an image: activation maps, boundary, displacement and walk, as ``label`` dumps them."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from wsis.errors import Code, DataFault, is_system_error, system_fault
+
+__all__ = ["read_fields"]
+
+MAX_CELLS = 1 << 28
+
+_DIMENSIONS = {"classes": 1, "cam": 3, "boundary": 2, "displacement": 3, "walk": 3, "walk_class": 3}
+
+
+def read_fields(path: Path, image_id: str) -> dict[str, np.ndarray]:
+    """The arrays of one image, those that are there.
+
+    Returns:
+        ``classes [K]``, ``cam [K, h, w]``, ``boundary [h, w]``, ``displacement [2, h, w]``, ``walk [N, h, w]``
+        (one per cluster and class), ``walk_class [K, h, w]``.
+
+    Raises:
+        DataFault: no such file, not an npz of plain numbers, or arrays of other shapes.
+        SystemFault: the machine failed.
+    """
+    if not path.is_file():
+        raise DataFault(Code.E_MISSING, image_id, "fields", f"{path} does not exist")
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for name in set(file.files) & _DIMENSIONS.keys():
+                arrays[name] = file[name]
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, OSError, NotImplementedError) as error:
+        if is_system_error(error):
+            raise system_fault(error, "reading", path) from error
+        raise DataFault(Code.E_DECODE, image_id, "fields", f"{path} is no npz of plain arrays: {error}") from error
+    for name, array in arrays.items():
+        plain = array.dtype.kind in "fiub" and array.ndim == _DIMENSIONS[name] and array.size <= MAX_CELLS
+        if not plain or (name == "displacement" and array.shape[0] != 2):
+            text = f"{path}: {name} is {array.dtype} {list(array.shape)}, expected {_DIMENSIONS[name]} dimensions"
+            raise DataFault(Code.E_SHAPE, image_id, "fields", text)
+    return arrays
