@@ -36,6 +36,15 @@ STABLE_TORCH_LIBRARY(wsis, m) {
   // Local maxima of heatmaps, and the table that belongs to them (BESTIE, section 3.3).
   m.def("peak_mask(Tensor heatmap, Tensor? ids, int window, float threshold) -> Tensor");
 
+  // Pixels vote for the nearest centre of their own component (BESTIE, section 3.3).
+  m.def(
+      "group_pixels(Tensor offsets, Tensor foreground, Tensor center_yx, Tensor component, Tensor id) -> Tensor");
+
+  // Centre heatmaps, offsets and weights of instances (BESTIE, section 3.2).
+  m.def(
+      "center_target(Tensor ids, Tensor key, Tensor label, Tensor score, Tensor center_yx, Tensor bell, "
+      "int num_classes, int reach) -> (Tensor center, Tensor offset, Tensor weight)");
+
   // Mean field with permutohedral filtering (Kraehenbuehl and Koltun 2011).
   m.def(
       "dense_crf(Tensor images, Tensor labels, Tensor num_labels, Tensor image_index, Tensor? sizes, float gt_prob, "

@@ -1,8 +1,10 @@
 """The operators, one file each. Importing this package loads the compiled library."""
 
+from wsis.ops.center_target import center_target
 from wsis.ops.connected_components import Components, connected_components
 from wsis.ops.dense_crf import dense_crf, dense_crf_marginals
 from wsis.ops.edge_to_affinity import edge_to_affinity, neighbor_offsets
+from wsis.ops.group_pixels import group_pixels
 from wsis.ops.instance_stats import InstanceStats, instance_stats
 from wsis.ops.inter_pixel_loss import InterPixelLoss, inter_pixel_loss
 from wsis.ops.mask_rle import mask_rle, rle_to_ids, rle_to_mask
@@ -15,10 +17,12 @@ __all__ = [
     "InstanceStats",
     "InterPixelLoss",
     "Peaks",
+    "center_target",
     "connected_components",
     "dense_crf",
     "dense_crf_marginals",
     "edge_to_affinity",
+    "group_pixels",
     "instance_stats",
     "inter_pixel_loss",
     "mask_rle",
