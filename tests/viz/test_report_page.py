@@ -54,11 +54,11 @@ def test_page_holds_everything():
     )
     result = render_report(page, [picture(tags=(1,), figures={"best overlap": 0.5})])
     assert (result.shown, result.left_out) == (1, 0)
-    for text in ("A run", "Per class", "0.500", "E_MISSING", "and 2 more", "deep.x", "1, 2", "0 to 0.5: 3"):
+    for text in ("A run", "Per class", "50.0", "E_MISSING", "and 2 more", "deep.x", "1, 2", "0 to 0.5: 3"):
         assert text in result.html
     assert "@" not in re.sub(r"@(media|keyframes)", "", result.html.split('id="data"')[0])
     (image,) = data_of(result.html)["images"]
-    assert image["found"][0] == {"c": 1, "s": 0.75, "a": 0.125, "d": image["found"][0]["d"]}
+    assert image["found"][0] == {"c": 1, "s": 0.75, "a": 0.125, **{k: image["found"][0][k] for k in "dp"}}
     assert [layer["name"] for layer in image["layers"]] == ["CAM", "Displacement"]
     kind, code = image["photo"].split(",")
     assert kind == "data:image/jpeg;base64"
@@ -119,15 +119,22 @@ def test_empty_page_renders():
 def test_outline_of_a_box_and_a_ring():
     mask = np.zeros((20, 20), bool)
     mask[5:15, 4:16] = True
-    corners = set(re.findall(r"[ML]?-?\d+", outline_path(mask, (20, 20))))
-    assert outline_path(mask, (20, 20)).startswith("M4 5")
-    assert {"M4"} <= corners
+    path, top = outline_path(mask, (20, 20))
+    assert path == "M4 5l0 9l11 0l0 -9z"
+    assert top == (4, 5)
     mask[9:11, 9:11] = False
-    assert outline_path(mask, (20, 20)).count("M") == 2
+    assert outline_path(mask, (20, 20))[0].count("M") == 2
     speck = np.zeros((900, 900), bool)
     speck[450, 450] = True
-    assert outline_path(speck, (90, 90)).startswith("M45 45")
-    assert outline_path(np.zeros((5, 5), bool), (5, 5)) == ""
+    assert outline_path(speck, (90, 90)) == ("M45 45z", (45, 45))
+    assert outline_path(np.zeros((5, 5), bool), (5, 5)) == ("", (0, 0))
+
+
+def test_flag_stands_on_the_largest_part():
+    mask = np.zeros((40, 40), bool)
+    mask[0:2, 0:2] = True
+    mask[20:35, 10:30] = True
+    assert outline_path(mask, (40, 40))[1] == (10, 20)
 
 
 def test_large_photos_shrink_and_small_ones_keep_their_pixels():

@@ -163,11 +163,10 @@
   const addFlags = (part) => {
     part.image.found.forEach((one, index) => {
       if (one.s < state.score || !one.d) return;
-      const box = part.found.children[index].getBBox();
       const flag = make("span", { class: "flag", "--swatch": colorOf(one, index), text: `${nameOf(one.c)} ${one.s.toFixed(2)}` });
-      const across = Math.min(0.92, Math.max(0.08, (box.x + box.width / 2) / part.image.w));
-      flag.style.left = `${100 * across}%`;
-      flag.style.top = `${Math.min(95, (100 * box.y) / part.image.h)}%`;
+      const [x, y] = one.p;
+      flag.style.left = `${100 * Math.min(0.92, Math.max(0.08, x / part.image.w))}%`;
+      flag.style.top = `${Math.min(95, (100 * y) / part.image.h)}%`;
       part.stage.append(flag);
     });
   };
@@ -248,11 +247,18 @@
   at("truth-box").hidden = !images.some((image) => image.truth.length);
   const switches = { masks: "no-masks", truth: "no-truth", fill: "no-fill" };
   for (const [id, name] of Object.entries(switches)) {
-    const apply = () => root.classList.toggle(name, !at(id).checked);
+    const twin = { masks: at("viewer-masks"), truth: at("viewer-true") }[id];
+    const apply = () => {
+      root.classList.toggle(name, !at(id).checked);
+      twin?.setAttribute("aria-pressed", String(at(id).checked));
+    };
     at(id).addEventListener("change", apply);
     apply();
   }
   const toggle = (id) => { at(id).checked = !at(id).checked; at(id).dispatchEvent(new Event("change")); };
+  at("viewer-masks").addEventListener("click", () => toggle("masks"));
+  at("viewer-true").addEventListener("click", () => toggle("truth"));
+  at("viewer-true").hidden = at("truth-box").hidden;
   const switchTheme = () => {
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
@@ -298,4 +304,5 @@
   chooseLayer(PHOTO);
   const asked = images.findIndex((image) => location.hash === `#picture=${encodeURIComponent(image.id)}`);
   if (asked >= 0) open(asked);
+  else if (links.has(location.hash.slice(1))) at(location.hash.slice(1)).scrollIntoView({ behavior: "instant" });
 })();

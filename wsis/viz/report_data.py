@@ -113,7 +113,7 @@ def report_instances(instances: Any) -> tuple[ReportInstance, ...]:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table: numbers align right and sort as numbers; ``bars`` names columns with a bar of [0, 1]."""
+    """A table: numbers align right and sort as numbers; ``bars`` names shares, shown as a bar and percent."""
 
     title: str
     columns: Sequence[str]

@@ -141,22 +141,30 @@ def _encode_layer(layer: ReportLayer, size: tuple[int, int], quality: int) -> di
 def _encode_instance(one: ReportInstance, size: tuple[int, int]) -> dict[str, Any]:
     area = float(np.mean(one.mask)) if one.mask.size else 0.0
     row = {"c": int(one.label), "s": round(float(one.score), 4), "a": round(area, 5)}
-    return row | {"d": outline_path(one.mask, size)}
+    path, top = outline_path(one.mask, size)
+    return row | {"d": path, "p": top}
 
 
-def outline_path(mask: np.ndarray, size: tuple[int, int]) -> str:
-    """A mask ``[H, W]`` as the data of an SVG path at ``size``; holes by the even-odd rule."""
+def outline_path(mask: np.ndarray, size: tuple[int, int]) -> tuple[str, tuple[int, int]]:
+    """A mask ``[H, W]`` as an SVG path at ``size``, and the highest point of its largest part.
+
+    Returns:
+        Path data (holes by the even-odd rule), empty for an empty mask; and ``(x, y)``.
+    """
     inside = resize(np.asarray(mask, dtype=np.float32), size) > 0.5
     if not inside.any():
         inside = resize(np.asarray(mask, dtype=np.float32), size) > 0
     contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    parts = []
+    parts, largest, top = [], -1.0, (0, 0)
     for contour in contours:
+        if cv2.contourArea(contour) > largest:
+            largest = cv2.contourArea(contour)
+            top = tuple(int(v) for v in contour[contour[:, 0, 1].argmin(), 0])
         points = cv2.approxPolyDP(contour, OUTLINE_SLACK, True)[:, 0, :]
         steps = np.diff(points, axis=0)
         line = "".join(f"l{x} {y}" for x, y in steps.tolist())
         parts.append(f"M{points[0, 0]} {points[0, 1]}{line}z")
-    return "".join(parts)
+    return "".join(parts), top
 
 
 def _fit(size: tuple[int, int], side: int) -> tuple[int, int]:

@@ -67,7 +67,7 @@ class RunSummary:
             scores, areas = np.asarray(self._scores[k]), np.asarray(self._areas[k])
             mean, median = (float(f(v)) if len(v) else None for f, v in ((np.mean, scores), (np.median, areas)))
             rows.append([name, self._in_images[k], len(scores), mean, median])
-        bars = ["mean score"]
+        bars = []
         if voc is not None:
             heads = {f"AP{key[3:]}": voc[key] for key in voc if key.startswith("ap_")}
             heads |= {"best overlap": voc["abo_class"]}
@@ -80,8 +80,10 @@ class RunSummary:
             bars.append("IoU")
             for k, row in enumerate(rows):
                 row.append(float(iou[k + 1]))
-        note = "Area is the share of the image. A class without true objects has no AP." if voc else ""
-        return ReportTable("By class", columns, rows, note or "Area is the share of the image.", bars)
+        note = "Area is the share of the image."
+        if voc is not None:
+            note += " Figures with a bar are percent; a class without true objects has none."
+        return ReportTable("By class", columns, rows, note, bars)
 
     def histograms(self) -> list[Histogram]:
         """Score, area and objects per image."""
