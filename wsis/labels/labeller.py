@@ -86,15 +86,26 @@ class Labeller:
 
     @torch.no_grad()
     def fields(self, images: Sequence[Tensor], classes: Sequence[Sequence[int]]) -> Fields:
-        """Run the nets on images of one size: ``B`` times ``[3, H, W]`` uint8, and the classes of each."""
+        """Run the nets on images of one size: ``B`` times ``[3, H, W]`` uint8, and the classes of each.
+
+        On the CPU images go through the nets one by one: the last bits of a convolution depend on how many
+        images it is given, and a batch is not faster there.
+        """
+        step = 1 if self.device.type == "cpu" else len(images)
+        maps, boundary, displacement = [], [], []
         with self.context():
-            maps = multi_scale_cams(self.cam_net, images, classes, self.scales)
-            pair = boundary_and_displacement(self.irnet, torch.stack(list(images)), self.min_side)
+            for start in range(0, len(images), step):
+                part = list(images[start : start + step])
+                maps += multi_scale_cams(self.cam_net, part, classes[start : start + step], self.scales)
+                pair = boundary_and_displacement(self.irnet, torch.stack(part), self.min_side)
+                boundary.append(pair.boundary)
+                displacement.append(pair.displacement)
         counts = torch.tensor([len(item) for item in classes], dtype=torch.int64)
         index = torch.repeat_interleave(torch.arange(len(classes)), counts)
         flat = torch.tensor([number for item in classes for number in item], dtype=torch.int64)
         cams = torch.cat([item.strided for item in maps])
-        return Fields(cams, flat.to(cams.device), index.to(cams.device), pair.boundary, pair.displacement)
+        fields = (flat.to(cams.device), index.to(cams.device), torch.cat(boundary), torch.cat(displacement))
+        return Fields(cams, *fields)
 
     @torch.no_grad()
     def spread(

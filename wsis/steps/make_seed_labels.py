@@ -193,9 +193,11 @@ class _Maker:
         records = [self.inputs.record(picture.index) for picture in group]
         images = [torch.from_numpy(picture.value).permute(2, 0, 1) for picture in group]
         with self.clock("nets"), autocast(self.device, self.config.precision):
-            maps = multi_scale_cams(
-                self.net, images, [record.labels for record in records], self.config.scales
-            )
+            step = 1 if self.device.type == "cpu" else len(images)
+            maps = []
+            for start in range(0, len(images), step):
+                present = [record.labels for record in records[start : start + step]]
+                maps += multi_scale_cams(self.net, images[start : start + step], present, self.config.scales)
             finite = [bool(item.full.isfinite().all()) for item in maps]
         with self.clock("crf"):
             keep = [place for place, fine in enumerate(finite) if fine]

@@ -1,0 +1,315 @@
+"""The label step: what it writes, that nothing but the input decides it, and that nothing is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wsis import ops
+from wsis.data.config import DataConfig
+from wsis.data.dataset import open_data
+from wsis.data.images import read_index_map
+from wsis.errors import ConfigError
+from wsis.labels import irnet
+from wsis.labels.labeller import Labeller
+from wsis.models import IRNet, build_backbone
+from wsis.runtime import label_units
+from wsis.runtime.shards import iterate_rows, run_categories, shard_path
+from wsis.steps import label
+from wsis.training.checkpoint import load_network, save_network
+
+
+def config(data, out, weights, **changes) -> label.Config:
+    base = {"min_side": 64, "scales": (1.0, 0.5), "unit_size": 4, "batch_size": 3, "device": "cpu"}
+    return label.Config(data=data, out=str(out), **weights, **(base | changes))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file that is a result; times, locks and logs are none."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    leave = ("log.jsonl", "run.lock", "inputs.parquet")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.name not in leave}
+
+
+@pytest.fixture
+def straight(tmp_path, scenes, weights):
+    result = label.run(
+        config(scenes, tmp_path / "straight", weights, semantic=str(tmp_path / "straight" / "maps"))
+    )
+    assert result.exit_code == 0
+    return result
+
+
+def test_rows_are_what_the_labels_functions_give(tmp_path, straight, scenes, weights):
+    data = open_data(scenes)
+    nets = [load_network(path, "cpu") for path in weights.values()]
+    labeller = Labeller(*nets, irnet.Config(), (1.0, 0.5), 64)
+    rows = list(iterate_rows(straight.out))
+    assert [row.image_id for row in rows] == list(data.ids)
+    assert run_categories(straight.out) == data.categories
+    assert straight.job.instances == sum(len(row) for row in rows) > 0
+    for index, row in enumerate(rows):
+        image = torch.from_numpy(data.load_image(index)).permute(2, 0, 1)
+        fields = labeller.fields([image], [data[index].labels])
+        size = tuple(image.shape[1:])
+        want = irnet.instances_from_cam(
+            fields.cams, fields.classes, fields.boundary[0], fields.displacement[0], size
+        )
+        assert (row.height, row.width) == size
+        assert torch.equal(ops.rle_to_mask(row.rles()).bool(), want.masks)
+        assert row.label == want.labels.tolist()
+        assert row.score == want.scores.tolist()
+        assert row.area == want.masks.sum((1, 2)).tolist()
+        for mask, (x, y, width, height) in zip(want.masks, row.bbox_xywh):
+            ys, xs = mask.nonzero(as_tuple=True)
+            assert (x, y, x + width - 1, y + height - 1) == (xs.min(), ys.min(), xs.max(), ys.max())
+        semantic = irnet.semantic_from_cam(fields.cams, fields.classes, fields.boundary[0], size)
+        path = straight.out / "maps" / f"{row.image_id}.png"
+        assert np.array_equal(read_index_map(path, len(data.categories)), semantic.numpy())
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (8, 1), (2, 3)])
+def test_output_does_not_depend_on_batches_and_workers(
+    tmp_path, straight, scenes, weights, batch_size, workers
+):
+    out = tmp_path / "other"
+    label.run(
+        config(scenes, out, weights, semantic=str(out / "maps"), batch_size=batch_size, workers=workers)
+    )
+    assert contents(out) == contents(straight.out)
+
+
+def test_equal_sizes_share_a_batch(tmp_path, weights):
+    data = DataConfig(kind="scenes", num=5, min_side=48, max_side=48)
+    label.run(config(data, tmp_path / "one", weights, batch_size=1))
+    label.run(config(data, tmp_path / "four", weights, batch_size=4))
+    assert contents(tmp_path / "one") == contents(tmp_path / "four")
+
+
+def test_stopped_and_resumed_equals_straight(tmp_path, straight, scenes, weights, monkeypatch):
+    out = tmp_path / "stopped"
+    settings = config(scenes, out, weights, semantic=str(out / "maps"))
+    fill_rows = label_units.fill_rows
+
+    def stop_here(rows, made):
+        os.kill(os.getpid(), signal.SIGTERM)
+        monkeypatch.setattr(label_units, "fill_rows", fill_rows)
+        fill_rows(rows, made)
+
+    monkeypatch.setattr(label_units, "fill_rows", stop_here)
+    first = label.run(settings)
+    assert first.exit_code == 75
+    assert "goes on" in first.summary()
+    assert len(list(iterate_rows(out, incomplete=True))) == 4
+    with pytest.raises(ConfigError, match="not finished"):
+        list(iterate_rows(out))
+    assert label.run(settings).exit_code == 0
+    assert contents(out) == contents(straight.out)
+    again = label.run(settings)
+    assert again.job.seconds == {}
+    assert again.job.instances == straight.job.instances
+
+
+def test_damaged_shard_is_done_again(straight, tmp_path, scenes, weights):
+    before = contents(straight.out)
+    path = shard_path(straight.out, 1)
+    path.write_bytes(path.read_bytes()[:-7])
+    result = label.run(config(scenes, straight.out, weights, semantic=str(tmp_path / "straight" / "maps")))
+    assert result.exit_code == 0
+    assert "shard-000001.parquet has" in result.job.redone[0]
+    after = contents(straight.out)
+    assert {k: v for k, v in after.items() if k != "journal.jsonl"} == {
+        k: v for k, v in before.items() if k != "journal.jsonl"
+    }
+
+
+def test_bad_images_are_recorded_and_the_rest_is_the_same(tmp_path, photos, weights):
+    label.run(config(photos, tmp_path / "clean", weights))
+    clean = {row.image_id: row for row in iterate_rows(tmp_path / "clean")}
+    folder = Path(photos.root) / "JPEGImages"
+    names = sorted(path.stem for path in folder.iterdir())
+    whole = (folder / f"{names[0]}.png").read_bytes()
+    (folder / f"{names[0]}.png").write_bytes(b"")
+    (folder / f"{names[1]}.png").write_bytes(whole[: len(whole) // 2])
+    (folder / f"{names[2]}.png").unlink()
+    (folder / f"{names[3]}.png").write_bytes(b"<html>404</html>")
+    result = label.run(config(photos, tmp_path / "dirty", weights))
+    rows = {row.image_id: row for row in iterate_rows(tmp_path / "dirty")}
+    assert result.exit_code == 3
+    codes = [rows[name].code for name in names[:4]]
+    assert codes == ["E_DECODE", "E_TRUNCATED", "E_MISSING", "E_DECODE"]
+    assert all(rows[name].status == "skipped" and rows[name].text for name in names[:4])
+    assert [rows[name] for name in names[4:]] == [clean[name] for name in names[4:]]
+    assert result.job.ok + result.job.ok_empty + result.job.skipped == 8
+    assert "E_DECODE" in result.summary()
+
+
+def test_too_many_faults_stop_the_run(tmp_path, photos, weights):
+    for path in (Path(photos.root) / "JPEGImages").iterdir():
+        path.write_bytes(b"")
+    result = label.run(config(photos, tmp_path / "run", weights, max_faults=1, unit_size=2))
+    assert result.exit_code == 4
+    assert result.job.skipped == 2
+    assert "max_faults" in result.summary()
+    assert label.run(config(photos, tmp_path / "run", weights, max_faults=8, unit_size=2)).exit_code == 3
+
+
+def test_file_that_changes_after_the_start_is_named(tmp_path, photos, weights):
+    settings = config(photos, tmp_path / "run", weights, max_faults=8)
+    label.run(settings)
+    shard_path(tmp_path / "run", 0).unlink()
+    name = next(iter(iterate_rows_ids(photos)))
+    path = Path(photos.root) / "JPEGImages" / f"{name}.png"
+    path.write_bytes(path.read_bytes() + b"x")
+    assert label.run(settings).exit_code == 3
+    assert next(iterate_rows(tmp_path / "run")).code == "E_CHANGED"
+
+
+def iterate_rows_ids(data):
+    return open_data(data).ids
+
+
+def test_images_without_class_are_empty_and_without_entry_are_skipped(tmp_path, photos, weights):
+    root = Path(photos.root)
+    names = list(open_data(photos).ids)
+    lines = [f"{name},{'' if name == names[0] else 'ball'}" for name in names if name != names[1]]
+    (root / "tags.csv").write_text("\n".join(lines) + "\n")
+    data = dataclasses.replace(photos, tags=str(root / "tags.csv"))
+    result = label.run(config(data, tmp_path / "run", weights, semantic=str(tmp_path / "maps")))
+    rows = list(iterate_rows(tmp_path / "run"))
+    assert result.exit_code == 3
+    assert (rows[0].status, rows[0].label, rows[0].height > 0) == ("ok_empty", [], True)
+    assert read_index_map(tmp_path / "maps" / f"{names[0]}.png").max() == 0
+    assert (rows[1].status, rows[1].code) == ("skipped", "E_LABEL")
+
+
+def test_values_that_are_not_finite_are_recorded(tmp_path, scenes, weights, monkeypatch):
+    fields = Labeller.fields
+
+    def poisoned(self, images, classes):
+        made = fields(self, images, classes)
+        made.boundary[0, 0, 0] = float("nan")
+        return made
+
+    monkeypatch.setattr(Labeller, "fields", poisoned)
+    result = label.run(config(scenes, tmp_path / "run", weights, batch_size=8, max_faults=6))
+    assert result.exit_code == 3
+    assert set(result.job.reasons) == {"E_NUMERIC"}
+
+
+def test_fields_select_keeps_what_belongs_together(scenes, weights):
+    data = open_data(DataConfig(kind="scenes", num=3, min_side=48, max_side=48))
+    labeller = Labeller(*(load_network(path) for path in weights.values()), irnet.Config(), (1.0,), 48)
+    images = [torch.from_numpy(data.load_image(index)).permute(2, 0, 1) for index in range(3)]
+    together = labeller.fields(images, [(0, 2), (1,), ()])
+    alone = labeller.fields(images[1:], [(1,), ()])
+    chosen = together.select(torch.tensor([False, True, True]))
+    for got, want in zip(chosen, alone):
+        assert torch.equal(got, want)
+
+
+def test_another_setting_is_refused_by_name(straight, scenes, weights, tmp_path):
+    changed = config(scenes, straight.out, weights, semantic="x", propagation=irnet.Config(background=0.3))
+    with pytest.raises(ConfigError, match=r"propagation\.background was 0\.25 and is now 0\.3"):
+        label.run(changed)
+    with pytest.raises(ConfigError, match="inputs was"):
+        label.run(config(dataclasses.replace(scenes, num=5), straight.out, weights, semantic="x"))
+
+
+def test_fields_are_kept_on_request(tmp_path, scenes, weights):
+    folder = tmp_path / "fields"
+    label.run(
+        config(scenes, tmp_path / "run", weights, dump_fields=str(folder), semantic=str(tmp_path / "maps"))
+    )
+    with np.load(folder / "train_000000.npz", allow_pickle=False) as file:
+        names = set(file.files)
+        assert file["cam"].shape == (len(file["classes"]), *file["boundary"].shape)
+        assert file["displacement"].shape == (2, *file["boundary"].shape)
+        assert len(file["walk"]) == len(file["walk_class"])
+        assert file["class_walk"].shape == file["cam"].shape
+    assert names == {
+        *(
+            "classes",
+            "cam",
+            "boundary",
+            "displacement",
+            "walk",
+            "walk_class",
+            "class_walk",
+            "class_walk_class",
+        )
+    }
+
+
+def test_semantic_alone(tmp_path, straight, scenes, weights):
+    maps = tmp_path / "alone"
+    label.run(config(scenes, tmp_path / "run", weights, instances=False, semantic=str(maps)))
+    assert all(len(row) == 0 for row in iterate_rows(tmp_path / "run"))
+    want = {path.name: path.read_bytes() for path in (straight.out / "maps").iterdir()}
+    assert {path.name: path.read_bytes() for path in maps.iterdir()} == want
+
+
+def test_every_problem_is_found_before_work(tmp_path, scenes):
+    with pytest.raises(ConfigError) as caught:
+        label.run(label.Config(data=DataConfig(kind="folder", root=str(tmp_path / "none"))))
+    text = str(caught.value)
+    for word in ("out: is empty", "cam_weights: is empty", "irnet_weights: is empty", "does not exist"):
+        assert word in text
+    with pytest.raises(ConfigError) as caught:
+        label.Config(
+            batch_size=0, scales=(0.0,), device="tpu", precision="fp8", max_faults=-1, instances=False
+        )
+    assert len(caught.value.problems) == 6
+
+
+def test_wrong_networks_are_refused(tmp_path, scenes, weights):
+    swapped = {"cam_weights": weights["irnet_weights"], "irnet_weights": weights["cam_weights"]}
+    with pytest.raises(ConfigError) as caught:
+        label.run(config(scenes, tmp_path / "run", swapped))
+    assert len(caught.value.problems) == 2
+    with pytest.raises(ConfigError, match="classes"):
+        label.run(config(dataclasses.replace(scenes, num_classes=3), tmp_path / "run", weights))
+    assert not (tmp_path / "run").exists()
+
+
+def test_inputs_are_never_overwritten(photos, weights, tmp_path):
+    for folder in (photos.root, f"{photos.root}/SegmentationClass", f"{photos.root}/JPEGImages"):
+        with pytest.raises(ConfigError, match="never overwritten"):
+            label.run(config(photos, tmp_path / "run", weights, semantic=folder))
+    with pytest.raises(ConfigError, match="never overwritten"):
+        label.run(config(photos, photos.root, weights))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_an_error(tmp_path, scenes, weights):
+    with pytest.raises(ConfigError, match="torch sees no GPU"):
+        label.run(config(scenes, tmp_path / "run", weights, device="cuda"))
+
+
+def test_memory_that_does_not_suffice_halves_the_batch(tmp_path, weights, monkeypatch):
+    data = DataConfig(kind="scenes", num=4, min_side=48, max_side=48)
+    label.run(config(data, tmp_path / "plain", weights, batch_size=4))
+    fields = Labeller.fields
+
+    def short(self, images, classes):
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return fields(self, images, classes)
+
+    monkeypatch.setattr(Labeller, "fields", short)
+    label.run(config(data, tmp_path / "short", weights, batch_size=4))
+    assert contents(tmp_path / "plain") == contents(tmp_path / "short")
+
+
+def test_nets_of_another_backbone_work_together(tmp_path, scenes, weights):
+    torch.manual_seed(1)
+    save_network(tmp_path / "irnet", IRNet(build_backbone("mobilenet_v2")), {"backbone": "mobilenet_v2"})
+    mixed = {**weights, "irnet_weights": str(tmp_path / "irnet.safetensors")}
+    data = dataclasses.replace(scenes, num=1)
+    assert label.run(config(data, tmp_path / "run", mixed)).exit_code == 0
