@@ -54,9 +54,7 @@ def test_perfect(backend):
 @pytest.mark.parametrize(("rows", "levels"), [(15, 6), (10, 1), (9, 0), (19, 10)])
 def test_share_of_thresholds_reached(backend, rows, levels):
     """A prediction of some of an object's 20 rows: IoU rows / 20 passes 0.50, 0.55, .. up to itself."""
-    result = evaluate(
-        [instances((box(0, 0, rows, 20), 0))], [instances((box(0, 0, 20, 20), 0))], backend=backend
-    )
+    result = evaluate([instances((box(0, 0, rows, 20), 0))], [instances((box(0, 0, 20, 20), 0))], backend=backend)
     assert result["map"] == pytest.approx(levels / 10)
     assert result["map_50"] == pytest.approx(float(rows >= 10))
     assert result["map_75"] == pytest.approx(float(rows >= 15))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.golden_cases import SEEDS, bestie_instances, load_scene, load_voc_ap, true_instances
-from wsis.evaluation import instance_voc
+from wsis.evaluation import instance_voc, overlap
 from wsis.evaluation.instance_voc import InstanceAP, evaluate
 from wsis.evaluation.overlap import mask_iou
 from wsis.structures import Instances
@@ -206,8 +206,7 @@ def oracle(found: list[Instances], true: list[Instances], threshold: float, stab
         recalls = np.cumsum(ranked) / positives
         precisions = np.cumsum(ranked) / np.arange(1, len(ranked) + 1)
         ap[label] = sum(
-            precisions[recalls >= hit / positives].max() / positives
-            for hit in range(1, int(ranked.sum()) + 1)
+            precisions[recalls >= hit / positives].max() / positives for hit in range(1, int(ranked.sum()) + 1)
         )
     return ap
 
@@ -219,10 +218,7 @@ def test_matches_oracle_on_random_scenes_with_ties(seed, stable):
 
     def scene(count):
         starts = rng.integers(0, 24, count)
-        rows = [
-            (int(s), int(s + rng.integers(1, 9)), int(rng.integers(0, 3)), rng.integers(0, 4) / 4)
-            for s in starts
-        ]
+        rows = [(int(s), int(s + rng.integers(1, 9)), int(rng.integers(0, 3)), rng.integers(0, 4) / 4) for s in starts]
         return instances(*rows, width=32)
 
     true = [scene(int(rng.integers(0, 7))) for _ in range(12)]
@@ -233,14 +229,20 @@ def test_matches_oracle_on_random_scenes_with_ties(seed, stable):
         np.testing.assert_allclose(result[f"ap_{round(100 * threshold)}"].numpy(), expected, atol=1e-12)
 
 
-def test_overlap_is_exact_across_chunks(monkeypatch):
+@pytest.mark.parametrize("size", [(37, 41), (8, 8), (1, 1), (1, 65), (3, 21)])
+def test_every_way_of_counting_is_exact(monkeypatch, size):
     generator = torch.Generator().manual_seed(0)
-    a, b = (torch.rand((n, 37, 41), generator=generator) > 0.5 for n in (3, 5))
-    whole = mask_iou(a, b)
-    monkeypatch.setattr("wsis.evaluation.overlap.CHUNK_CELLS", 64)
-    assert torch.equal(mask_iou(a, b), whole)
-    direct = torch.tensor([[float((x & y).sum()) / float((x | y).sum()) for y in b] for x in a])
-    assert torch.equal(whole, direct)
+    a, b = (torch.rand((n, *size), generator=generator) > 0.5 for n in (3, 5))
+    a[0], b[0] = True, True
+    direct = torch.tensor([[float((x & y).sum()) / max(float((x | y).sum()), 1.0) for y in b] for x in a])
+    assert torch.equal(mask_iou(a, b), direct)
+    assert mask_iou(a[:0], b).shape == (0, 5)
+    assert mask_iou(a, b[:0]).shape == (3, 0)
+    monkeypatch.delattr(np, "bitwise_count", raising=False)
+    assert torch.equal(mask_iou(a, b), direct)
+    monkeypatch.setattr(overlap, "_count_packed", overlap._count_products)
+    monkeypatch.setattr(overlap, "CHUNK_CELLS", 64)
+    assert torch.equal(mask_iou(a, b), direct)
 
 
 BAD = {

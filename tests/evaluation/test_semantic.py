@@ -88,9 +88,7 @@ def test_sweep_agrees_with_evaluating_each_threshold():
         truth[0] = 255
         cases.append((cams, torch.tensor([3, 1]), truth))
         sweep.add(*cases[-1])
-    cases.append(
-        (torch.zeros((0, 4, 4)), torch.zeros(0, dtype=torch.int64), torch.ones((4, 4), dtype=torch.uint8))
-    )
+    cases.append((torch.zeros((0, 4, 4)), torch.zeros(0, dtype=torch.int64), torch.ones((4, 4), dtype=torch.uint8)))
     sweep.add(*cases[-1])
     result = sweep.result()
     for position, threshold in enumerate(thresholds):

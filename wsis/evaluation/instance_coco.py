@@ -147,9 +147,7 @@ class CocoAP:
         true_labels = label_array(true_labels, len(true_rles), f"{where}: ground truth")
         crowds = np.zeros(len(true_rles), bool) if crowd is None else np.asarray(crowd).astype(bool)
         if crowds.shape != true_labels.shape:
-            raise ValueError(
-                f"{where}: crowd must be [M] with M = {len(true_rles)}, got {list(crowds.shape)}"
-            )
+            raise ValueError(f"{where}: crowd must be [M] with M = {len(true_rles)}, got {list(crowds.shape)}")
         self._check_labels(np.concatenate((labels, true_labels)), where)
         found, true = [], []
         for kind, source, target in (("prediction", rles, found), ("ground truth", true_rles, true)):
@@ -215,9 +213,7 @@ class CocoAP:
 
     def _check_labels(self, labels: np.ndarray, where: str) -> None:
         if self.num_classes is not None and labels.size and labels.max() >= self.num_classes:
-            raise ValueError(
-                f"{where}: labels must be below num_classes = {self.num_classes}, got {labels.max()}"
-            )
+            raise ValueError(f"{where}: labels must be below num_classes = {self.num_classes}, got {labels.max()}")
 
 
 def _mean(values: np.ndarray | None) -> float:
@@ -230,9 +226,7 @@ def _mean(values: np.ndarray | None) -> float:
 
 def _checked_backend(backend: str) -> str:
     if backend not in ("auto", "pycocotools", "faster-coco-eval"):
-        raise ValueError(
-            f"instance_coco: backend must be 'auto', 'pycocotools' or 'faster-coco-eval', got {backend!r}"
-        )
+        raise ValueError(f"instance_coco: backend must be 'auto', 'pycocotools' or 'faster-coco-eval', got {backend!r}")
     installed = find_spec("faster_coco_eval") is not None
     if backend == "faster-coco-eval" and not installed:
         raise ModuleNotFoundError(

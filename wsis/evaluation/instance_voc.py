@@ -110,9 +110,7 @@ class InstanceAP:
         self._hits: dict[int, list[np.ndarray]] = {}
         self._best: dict[int, list[np.ndarray]] = {}
 
-    def add(
-        self, iou: Tensor | np.ndarray, labels: np.ndarray, scores: np.ndarray, true_labels: np.ndarray
-    ) -> None:
+    def add(self, iou: Tensor | np.ndarray, labels: np.ndarray, scores: np.ndarray, true_labels: np.ndarray) -> None:
         """Count one image.
 
         Args:

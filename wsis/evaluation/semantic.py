@@ -70,9 +70,7 @@ class ConfusionMatrix:
             self._device = prediction.device
         truth = truth.to(prediction.device)
         classes = self.num_classes + 1
-        joint = (
-            torch.bincount(_code(truth) * 256 + _code(prediction), minlength=65536).reshape(256, 256).cpu()
-        )
+        joint = torch.bincount(_code(truth) * 256 + _code(prediction), minlength=65536).reshape(256, 256).cpu()
         for what, totals in (("ground truth", joint.sum(1)), ("prediction", joint.sum(0))):
             _refuse_strangers(what, totals, classes, name)
         joint[:, 0] += joint[:, IGNORE]
@@ -118,9 +116,7 @@ class ThresholdSweep:
         self.num_classes = _checked_classes("ThresholdSweep", num_classes)
         values = torch.tensor([float(t) for t in thresholds], dtype=torch.float32)
         if not len(values) or not torch.isfinite(values).all() or bool((values.diff() <= 0).any()):
-            raise ValueError(
-                f"ThresholdSweep: thresholds must be finite and ascending, got {list(thresholds)}"
-            )
+            raise ValueError(f"ThresholdSweep: thresholds must be finite and ascending, got {list(thresholds)}")
         self.thresholds = values
         classes = num_classes + 1
         self._counts = torch.zeros((len(values) + 1, classes, classes), dtype=torch.int64)
@@ -195,6 +191,4 @@ def _refuse_strangers(what: str, totals: Tensor, classes: int, name: str) -> Non
     """Raise if a value between the classes and 255 occurs; ``totals [256]`` counts the values."""
     strange = [value for value in range(classes, IGNORE) if totals[value]]
     if strange:
-        raise ValueError(
-            f"semantic: {what} of {name} must hold 0..{classes - 1} or {IGNORE}, got {strange[:8]}"
-        )
+        raise ValueError(f"semantic: {what} of {name} must hold 0..{classes - 1} or {IGNORE}, got {strange[:8]}")

@@ -43,7 +43,8 @@ def _cells(table: ReportTable, row: Sequence[Any], numeric: list[bool]) -> Itera
         text = escape(number(value))
         if table.columns[k] in table.bars and _is_finite(value):
             share = max(0.0, min(1.0, float(value)))
-            text = f'<span class="bar"><i style="width:{share:.1%}"></i></span><span class="share">{100 * share:.1f}</span>'
+            bar = f'<span class="bar"><i style="width:{share:.1%}"></i></span>'
+            text = f'{bar}<span class="share">{100 * share:.1f}</span>'
         tag = 'th scope="row"' if k == 0 else "td"
         cells.append(f"<{tag}{_right(numeric[k])}{key}>{text}</{tag.split()[0]}>")
     return "".join(cells)
