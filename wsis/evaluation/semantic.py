@@ -189,6 +189,6 @@ def _code(values: Tensor) -> Tensor:
 
 def _refuse_strangers(what: str, totals: Tensor, classes: int, name: str) -> None:
     """Raise if a value between the classes and 255 occurs; ``totals [256]`` counts the values."""
-    strange = [value for value in range(classes, IGNORE) if totals[value]]
+    strange = (totals[classes:IGNORE].nonzero().flatten() + classes).tolist()
     if strange:
         raise ValueError(f"semantic: {what} of {name} must hold 0..{classes - 1} or {IGNORE}, got {strange[:8]}")
