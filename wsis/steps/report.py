@@ -299,7 +299,9 @@ def _page(config: Config, head: dict[str, Any], data: ImageSet, gathered: _Gathe
     names |= {"abo": "Best overlap", "miou": "mIoU"}
     remarks = {"map_50": "VOC protocol", "abo": "mean over classes", "miou": "of painted instances"}
     figures += [(text, f"{100 * means[k]:.1f}", remarks.get(k, "")) for k, text in names.items() if k in means]
-    figures.append(("Skipped", f"{summary.skipped:,}", f"{len(summary.faults())} reasons"))
+    reasons = len(summary.faults())
+    told = f"{reasons} {'reason' if reasons == 1 else 'reasons'}" if reasons else ""
+    figures.append(("Skipped", f"{summary.skipped:,}", told))
     voc = result["voc"] if means else None
     iou = result["semantic"]["iou"].tolist() if means else None
     parts = {k: v for k, v in head["parts"].items() if k != "categories"}

@@ -238,6 +238,7 @@
     at("score-text").textContent = state.score.toFixed(2);
     repaint();
   });
+  at("layers").hidden = !layerNames.length;
   const occurring = categories.map((_, c) => c).filter((c) => images.some((image) => has(image, c)));
   at("class").append(...occurring.map((c) => make("option", { value: c, text: nameOf(c) })));
   at("class").addEventListener("change", (event) => { state.cls = event.target.value; arrange(); });
