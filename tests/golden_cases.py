@@ -57,6 +57,4 @@ def true_instances(scene: MappingProxyType[str, np.ndarray]) -> Instances:
 
 def bestie_instances(scene: MappingProxyType[str, np.ndarray]) -> Instances:
     """What the reference BESTIE inference found in the scene."""
-    return Instances(
-        unpack_masks(scene, "bestie_mask"), tensor(scene, "bestie_class"), tensor(scene, "bestie_score")
-    )
+    return Instances(unpack_masks(scene, "bestie_mask"), tensor(scene, "bestie_class"), tensor(scene, "bestie_score"))

@@ -51,9 +51,7 @@ class Config:
                 f"got {self.format!r}, expected one of {', '.join(WRITERS)}",
                 did_you_mean(self.format, tuple(WRITERS)),
             )
-        if not (isinstance(self.min_score, (int, float)) and 0 <= self.min_score <= 1) or math.isnan(
-            self.min_score
-        ):
+        if not (isinstance(self.min_score, (int, float)) and 0 <= self.min_score <= 1) or math.isnan(self.min_score):
             problems.add("min_score", f"got {self.min_score!r}, expected a number in [0, 1]")
         if self.many_objects not in ("uint16", "refuse"):
             problems.add("many_objects", f"got {self.many_objects!r}, expected uint16 or refuse")
@@ -121,11 +119,7 @@ def _output(config: Config, folder: Path) -> Path:
     if output.is_dir() and any(output.iterdir()):
         known = (output / "export.json").is_file()
         if not config.overwrite or not known:
-            hint = (
-                "give overwrite=true or another folder"
-                if known
-                else "it is no earlier export; give another folder"
-            )
+            hint = "give overwrite=true or another folder" if known else "it is no earlier export; give another folder"
             raise ConfigError(f"output: {output} is not empty; {hint}")
         (output / "export.json").unlink()
         for part in ("SegmentationClass", "SegmentationObject", "ImageSets"):
