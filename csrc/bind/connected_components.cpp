@@ -1,6 +1,7 @@
 #include "common/connected_components.h"
 
 #include "bind/id_map.h"
+#include "common/scan_scratch.h"
 
 namespace wsis {
 namespace {
@@ -58,5 +59,29 @@ std::tuple<Tensor, Tensor> components_cpu(const Tensor& labels, const std::optio
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(wsis, CPU, m) { m.impl("connected_components", TORCH_BOX(&components_cpu)); }
+
+#ifdef WSIS_WITH_CUDA
+namespace {
+
+std::tuple<Tensor, Tensor> components_cuda(const Tensor& labels, const std::optional<Tensor>& sizes,
+                                           int64_t connectivity, std::optional<int64_t> background) {
+  check(labels, sizes, connectivity);
+  const DeviceScope scope(labels);
+  return dispatch(labels, sizes, connectivity, background, [](const auto& problem, const Tensor& in) {
+    const int64_t chunks = problem.B * component_chunks(problem.H, problem.W);
+    Tensor parent = new_empty(in, {problem.B, problem.H, problem.W}, ScalarType::Int);
+    Tensor chunk_counts = new_empty(in, {chunks}, ScalarType::Int);
+    Tensor offsets = new_empty(in, {chunks + 1}, ScalarType::Long);
+    Tensor partial = new_empty(in, {scan_scratch(chunks)}, ScalarType::Long);
+    const ComponentScratch scratch{out_ptr<int32_t>(parent), out_ptr<int32_t>(chunk_counts), out_ptr<int64_t>(offsets),
+                                   out_ptr<int64_t>(partial)};
+    check_cuda(kOp, connected_components_cuda(problem, scratch, current_stream(in)), in);
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(wsis, CUDA, m) { m.impl("connected_components", TORCH_BOX(&components_cuda)); }
+#endif
 
 }  // namespace wsis

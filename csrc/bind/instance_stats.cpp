@@ -58,4 +58,22 @@ Table stats_cpu(const Tensor& ids, const std::optional<Tensor>& scores, const st
 
 STABLE_TORCH_LIBRARY_IMPL(wsis, CPU, m) { m.impl("instance_stats", TORCH_BOX(&stats_cpu)); }
 
+#ifdef WSIS_WITH_CUDA
+namespace {
+
+Table stats_cuda(const Tensor& ids, const std::optional<Tensor>& scores, const std::optional<Tensor>& sizes,
+                 int64_t capacity) {
+  check(ids, scores, sizes, capacity);
+  WSIS_CHECK(kOp, !scores || scores->scalar_type() == ScalarType::Float, "scores on a CUDA device must be float32");
+  const DeviceScope scope(ids);
+  return fill<float>(ids, scores, sizes, capacity, ScalarType::Float, [](const auto& problem, const Tensor& map) {
+    check_cuda(kOp, instance_stats_cuda(problem, current_stream(map)), map);
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(wsis, CUDA, m) { m.impl("instance_stats", TORCH_BOX(&stats_cuda)); }
+#endif
+
 }  // namespace wsis

@@ -4,6 +4,7 @@
 
 #include "bind/id_map.h"
 #include "common/rle_codec.h"
+#include "common/scan_scratch.h"
 
 namespace wsis {
 namespace {
@@ -60,5 +61,87 @@ Codes codes_cpu(const Tensor& ids, const std::optional<Tensor>& sizes, int64_t c
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(wsis, CPU, m) { m.impl("mask_rle", TORCH_BOX(&codes_cpu)); }
+
+#ifdef WSIS_WITH_CUDA
+namespace {
+
+// The last value of a table of offsets, on the host: waits for the current stream.
+int64_t read_last(const Tensor& offsets) {
+  const Tensor last = torch::stable::narrow(const_cast<Tensor&>(offsets), 0, offsets.size(0) - 1, 1);
+  const Tensor host = torch::stable::to(last, torch::stable::Device(torch::headeronly::DeviceType::CPU));
+  return *in_ptr<int64_t>(host);
+}
+
+struct Scratch {
+  const Tensor& like;
+  std::vector<Tensor> kept;
+
+  template <class T>
+  T* make(int64_t n, ScalarType dtype) {
+    kept.push_back(new_empty(like, {n}, dtype));
+    return out_ptr<T>(kept.back());
+  }
+  int32_t* ints(int64_t n) { return make<int32_t>(n, ScalarType::Int); }
+  int64_t* longs(int64_t n) { return make<int64_t>(n, ScalarType::Long); }
+};
+
+Codes nothing(const Tensor& like) {
+  return {new_empty(like, {0}, ScalarType::Long), new_empty(like, {0}, ScalarType::Long),
+          new_zeros(like, {1}, ScalarType::Long), new_empty(like, {0}, ScalarType::Byte)};
+}
+
+Codes codes_cuda(const Tensor& ids, const std::optional<Tensor>& sizes, int64_t capacity) {
+  check(ids, sizes, capacity);
+  const DeviceScope scope(ids);
+  const Tensor map = dense(ids);
+  const std::optional<Tensor> extents = dense(sizes);
+  const RleProblem problem{in_ptr<int32_t>(map), in_ptr<int32_t>(extents), map.size(0), map.size(1), map.size(2),
+                           capacity};
+  const int64_t keys = problem.B * capacity, strips = rle_strips(problem);
+  if (keys == 0 || strips == 0) return nothing(map);
+  void* stream = current_stream(map);
+
+  Scratch memory{map, {}};
+  RleScratch s{};
+  Tensor strip_offsets = new_empty(map, {strips + 1}, ScalarType::Long);
+  s.strip_offsets = out_ptr<int64_t>(strip_offsets);
+  s.strip_counts = memory.ints(strips);
+  s.partial = memory.longs(scan_scratch(strips));
+  check_cuda(kOp, mask_rle_count_cuda(problem, s, stream), map);
+  s.changes = read_last(strip_offsets);
+  if (s.changes == 0) return nothing(map);
+
+  Tensor row_offsets = new_empty(map, {keys + 1}, ScalarType::Long);
+  Tensor byte_offsets = new_empty(map, {s.changes + 1}, ScalarType::Long);
+  s.row_offsets = out_ptr<int64_t>(row_offsets);
+  s.byte_offsets = out_ptr<int64_t>(byte_offsets);
+  s.partial = memory.longs(scan_scratch(std::max(keys, s.changes)));
+  s.change_start = reinterpret_cast<uint32_t*>(memory.ints(s.changes));
+  s.change_id = memory.ints(s.changes);
+  s.key_count = memory.ints(keys);
+  s.key_first = memory.longs(keys);
+  s.key_last = memory.longs(keys);
+  s.key_offsets = memory.longs(keys + 1);
+  s.key_present = memory.ints(keys);
+  s.spans = reinterpret_cast<Span*>(memory.longs(s.changes));
+  s.span_key = memory.longs(s.changes);
+  s.span_bytes = memory.ints(s.changes);
+  check_cuda(kOp, mask_rle_group_cuda(problem, s, stream), map);
+  const int64_t rows = read_last(row_offsets), bytes = read_last(byte_offsets);
+
+  Tensor image_index = new_empty(map, {rows}, ScalarType::Long);
+  Tensor id = new_empty(map, {rows}, ScalarType::Long);
+  Tensor offsets = new_empty(map, {rows + 1}, ScalarType::Long);
+  Tensor codes = new_empty(map, {bytes}, ScalarType::Byte);
+  const RleOutput out{out_ptr<int64_t>(image_index), out_ptr<int64_t>(id), out_ptr<int64_t>(offsets),
+                      out_ptr<uint8_t>(codes)};
+  check_cuda(kOp, mask_rle_write_cuda(problem, s, out, stream), map);
+  return {image_index, id, offsets, codes};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(wsis, CUDA, m) { m.impl("mask_rle", TORCH_BOX(&codes_cuda)); }
+#endif
 
 }  // namespace wsis

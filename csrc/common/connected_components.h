@@ -26,4 +26,17 @@ struct ComponentProblem {
 template <class T>
 void connected_components_cpu(const ComponentProblem<T>& problem);
 
+// Scratch of the CUDA version: a chunk is kComponentChunk successive pixels of one image.
+constexpr int kComponentChunk = 1024;
+struct ComponentScratch {
+  int32_t* parent;        // [B, H, W]
+  int32_t* chunk_counts;  // [B * chunks]
+  int64_t* offsets;       // [B * chunks + 1]
+  int64_t* partial;       // scan_scratch(B * chunks), see common/scan_scratch.h
+};
+HOST_DEVICE int64_t component_chunks(int64_t H, int64_t W) { return (H * W + kComponentChunk - 1) / kComponentChunk; }
+
+template <class T>
+int connected_components_cuda(const ComponentProblem<T>& problem, const ComponentScratch& scratch, void* stream);
+
 }  // namespace wsis

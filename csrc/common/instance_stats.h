@@ -26,5 +26,6 @@ struct StatsProblem {
 
 template <class T>
 void instance_stats_cpu(const StatsProblem<T>& problem);
+int instance_stats_cuda(const StatsProblem<float>& problem, void* stream);
 
 }  // namespace wsis

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "common/parallel.h"
-#include "common/rle_codec.h"
 #include "cpu/changes.h"
 
 namespace wsis {
@@ -15,25 +14,16 @@ struct Change {
   int32_t id;
 };
 
-struct Span {
-  uint32_t begin, end;
-};
-
 // Codes the runs of ones in `spans`, ascending and not touching, of an image with `total` pixels.
 void append_code(const Span* spans, int64_t count, int64_t total, std::vector<uint8_t>& codes) {
   const size_t used = codes.size();
   codes.resize(used + kMaxCodeBytes * (2 * count + 1));
   uint8_t* out = codes.data() + used;
-  int64_t last_end = 0, zeros = 0, ones = 0;
   for (int64_t k = 0; k < count; ++k) {
-    const int64_t gap = spans[k].begin - last_end, length = int64_t(spans[k].end) - spans[k].begin;
-    out += write_code(code_value(2 * k, gap, zeros), out);
-    out += write_code(code_value(2 * k + 1, length, ones), out);
-    last_end = spans[k].end;
-    zeros = gap;
-    ones = length;
+    int64_t values[3];
+    const int numbers = span_values(spans, k, k + 1 == count, total, values);
+    for (int v = 0; v < numbers; ++v) out += write_code(values[v], out);
   }
-  if (last_end < total) out += write_code(code_value(2 * count, total - last_end, zeros), out);
   codes.resize(out - codes.data());
 }
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wsis.ops._checks import INTEGERS, check_tensor
 
-__all__ = ["DenseIds", "check_id_map", "dense_ids", "rows_of"]
+__all__ = ["DenseIds", "check_id_map", "dense_ids"]
 
 ID_DTYPES = (torch.bool, *INTEGERS)
 MAX_PIXELS = 2**31 - 1
@@ -62,9 +62,3 @@ def dense_ids(op: str, ids: Tensor) -> DenseIds:
     if low > 0:
         names, inverse = torch.cat((names.new_zeros(1), names)), inverse + 1
     return DenseIds(inverse.to(torch.int32), names.numel() - 1, names)
-
-
-def rows_of(area: Tensor) -> tuple[Tensor, Tensor]:
-    """``[B, capacity]`` areas to (image, column) of the entries above 0, by image, then column."""
-    image_index, row = area.nonzero(as_tuple=True)
-    return image_index, row

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wsis import _library
 from wsis.ops._checks import FLOATS, check_device, check_finite, check_int, check_sizes, check_tensor
-from wsis.ops._id_maps import check_id_map, dense_ids, rows_of
+from wsis.ops._id_maps import DenseIds, check_id_map, dense_ids
 
 __all__ = ["DenseStats", "InstanceStats", "instance_stats", "instance_stats_dense"]
 
@@ -84,14 +84,11 @@ def instance_stats(
         TypeError, ValueError: an argument is not as described, an id is negative or a score is not finite.
     """
     batch, height, width = check_id_map(_OP, ids)
-    check_device(_OP, ids=ids, scores=scores, sizes=sizes)
     if scores is not None:
         check_tensor(_OP, "scores", scores, (batch, height, width), FLOATS)
-        check_finite(_OP, "scores", scores)
     sizes = check_sizes(_OP, sizes, batch, height, width)
-    dense = dense_ids(_OP, ids)
-    table = DenseStats(*torch.ops.wsis.instance_stats.default(dense.ids, scores, sizes, dense.capacity))
-    image_index, row = rows_of(table.area)
+    check_device(_OP, ids=ids, scores=scores, sizes=sizes)
+    dense, table, image_index, row = _measure(ids, scores, sizes)
     area = table.area[image_index, row]
     peak = table.peak[image_index, row]
     return InstanceStats(
@@ -104,6 +101,33 @@ def instance_stats(
         score_mean=None if scores is None else (table.score_sum[image_index, row] / area).to(scores.dtype),
         peak_yx=None if scores is None else torch.stack((peak // width, peak % width), 1),
     )
+
+
+def _measure(
+    ids: Tensor, scores: Tensor | None, sizes: Tensor | None
+) -> tuple[DenseIds, DenseStats, Tensor, Tensor]:
+    """The dense table, and (image, column) of its rows in use.
+
+    On a GPU the table is filled before anything about the ids is known, and one read-back then tells whether
+    they were in order and how many rows there are; only ids above the first capacity cost a second round.
+    """
+    op = torch.ops.wsis.instance_stats.default
+    if ids.is_cuda and ids.numel() > 0:
+        small = DenseIds(ids.to(torch.int32), FIRST_CAPACITY, None)
+        table = DenseStats(*op(small.ids, scores, sizes, FIRST_CAPACITY))
+        used = (table.area.reshape(-1) > 0).cumsum(0)
+        finite = used.new_ones(()) if scores is None else torch.isfinite(scores).all()
+        low, high = torch.aminmax(ids.to(torch.uint8) if ids.dtype == torch.bool else ids)
+        facts = torch.stack([value.to(torch.int64) for value in (low, high, finite, used[-1])]).tolist()
+        if facts[0] >= 0 and facts[1] <= FIRST_CAPACITY and facts[2]:
+            wanted = torch.arange(1, facts[3] + 1, device=ids.device)
+            at = torch.searchsorted(used, wanted)
+            return small, table, at // FIRST_CAPACITY, at % FIRST_CAPACITY
+    if scores is not None:
+        check_finite(_OP, "scores", scores)
+    dense = dense_ids(_OP, ids)
+    table = DenseStats(*op(dense.ids, scores, sizes, dense.capacity))
+    return dense, table, *table.area.nonzero(as_tuple=True)
 
 
 def instance_stats_dense(
