@@ -50,7 +50,6 @@ def connected_components(
         TypeError, ValueError: an argument is not as described.
     """
     check_tensor(_OP, "labels", labels, ("B", "H", "W"), LABEL_DTYPES)
-    check_device(_OP, labels=labels, sizes=sizes)
     check_int(_OP, "connectivity", connectivity, 4, 8)
     if connectivity not in (4, 8):
         raise ValueError(f"{_OP}: connectivity must be 4 or 8, got {connectivity}")
@@ -61,6 +60,7 @@ def connected_components(
     if height * width > MAX_PIXELS:
         raise ValueError(f"{_OP}: labels must be at most {MAX_PIXELS} pixels an image, got {height * width}")
     sizes = check_sizes(_OP, sizes, batch, height, width)
+    check_device(_OP, labels=labels, sizes=sizes)
     return Components(*torch.ops.wsis.connected_components.default(labels, sizes, connectivity, background))
 
 

@@ -139,9 +139,11 @@ def instance_stats_dense(
     and scores are not inspected beforehand.
     """
     check_tensor(_OP, "ids", ids, ("B", "H", "W"), (torch.int32,))
-    check_device(_OP, ids=ids, scores=scores, sizes=sizes)
     if scores is not None:
         check_tensor(_OP, "scores", scores, tuple(ids.shape), FLOATS)
+    if sizes is not None:
+        check_tensor(_OP, "sizes", sizes, (ids.shape[0], 2), (torch.int32,))
+    check_device(_OP, ids=ids, scores=scores, sizes=sizes)
     check_int(_OP, "capacity", capacity, 0, 2**31 - 1)
     return DenseStats(*torch.ops.wsis.instance_stats.default(ids, scores, sizes, capacity))
 

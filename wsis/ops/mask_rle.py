@@ -39,8 +39,8 @@ def mask_rle(ids: Tensor, *, sizes: Tensor | None = None) -> list[dict[str, Any]
     batch, height, width = check_id_map(_OP, ids)
     if max(height, width) > MAX_SIDE:
         raise ValueError(f"{_OP}: ids must have sides of at most {MAX_SIDE}, got {[height, width]}")
-    check_device(_OP, ids=ids, sizes=sizes)
     sizes = check_sizes(_OP, sizes, batch, height, width)
+    check_device(_OP, ids=ids, sizes=sizes)
     dense = dense_ids(_OP, ids)
     image_index, row, offsets, codes = torch.ops.wsis.mask_rle.default(dense.ids, sizes, dense.capacity)
     size_of = [[height, width]] * batch if sizes is None else sizes.tolist()
