@@ -298,6 +298,9 @@ def _load(image: Image.Image, data: bytes, path: PathLike, stage: str) -> None:
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on (some library of this process has set it): "
             "broken pictures would be filled with grey; set it to False"
         )
+    if image.format == "PNG" and data.rfind(b"IEND") < 0:
+        text = f"is a PNG without its end mark; it ends after {len(data):,} bytes"
+        raise DataFault(Code.E_TRUNCATED, path, stage, text)
     try:
         image.load()
     except MemoryError as error:
