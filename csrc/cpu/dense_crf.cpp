@@ -11,7 +11,7 @@
 namespace wsis {
 namespace {
 
-constexpr int kLanes = 16;        // pixels of one softmax block
+constexpr int kLanes = kNormPadding;  // pixels of one softmax block
 constexpr int kMaxWidth = 64;     // channels filtered together, unless one label set alone has more
 constexpr int64_t kGrain = 8192;  // pixels or vertices a thread takes at least when an image is split
 
@@ -32,25 +32,32 @@ struct Group {
   int64_t H, W;       // of the padded planes
 };
 
-// [width][kLanes]: the channels of kLanes pixels, for loops over pixels.
+// kLanes pixels; the softmax runs over pixels, so it wants planes, while the lattices want rows.
 struct Block {
-  std::vector<float> filtered[2], assigned;
-  std::vector<float> rows;  // [kLanes, width]
+  std::vector<float> filtered[2], assigned;  // [width][kLanes]
+  std::vector<float> rows;                  // [kLanes, width]
   explicit Block(int width) : assigned(static_cast<size_t>(width * kLanes), 0.0f), rows(assigned) {
     filtered[0] = filtered[1] = assigned;
   }
 };
 
-// filtered [width][kLanes] of both kernels, already times norm and weight (or zeros) -> softmax of -U + F1 + F2 over the
-// labels of one set. labels [kLanes].
-CPU_CLONES void soft_assign(const float* spatial, const float* bilateral, const uint8_t* labels, int num_labels,
+// What one kernel adds to the logits of a block: weight * (norm * filtered).
+struct Message {
+  const float* filtered;  // [channels][kLanes]
+  const float* norm;      // [kLanes]
+  float weight;
+};
+
+// Softmax of -U + F1 + F2 over the labels of one set, for a block of pixels. labels [kLanes].
+CPU_CLONES void soft_assign(const Message& spatial, const Message& bilateral, const uint8_t* labels, int num_labels,
                             float on, float off, float* assigned) {
   float best[kLanes], sum[kLanes];
   for (int i = 0; i < kLanes; ++i) best[i] = -3.0e38f, sum[i] = 0.0f;
   for (int l = 0; l < num_labels; ++l)
     for (int i = 0; i < kLanes; ++i) {
       const int at = l * kLanes + i;
-      const float logit = ((labels[i] == l ? on : off) + spatial[at]) + bilateral[at];
+      const float logit = ((labels[i] == l ? on : off) + spatial.weight * (spatial.filtered[at] * spatial.norm[i])) +
+                          bilateral.weight * (bilateral.filtered[at] * bilateral.norm[i]);
       assigned[at] = logit;
       best[i] = logit > best[i] ? logit : best[i];
     }
@@ -64,16 +71,30 @@ CPU_CLONES void soft_assign(const float* spatial, const float* bilateral, const 
     for (int i = 0; i < kLanes; ++i) assigned[l * kLanes + i] /= sum[i];
 }
 
-// rows [count, width] -> planes [width][kLanes], times weight * norm of the pixel.
-CPU_CLONES void rows_to_planes(const float* rows, const float* norm, float weight, int count, int width,
-                               float* planes) {
-  for (int i = 0; i < count; ++i)
-    for (int c = 0; c < width; ++c) planes[c * kLanes + i] = weight * (rows[i * width + c] * norm[i]);
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int FourIndices __attribute__((vector_size(16)));
+
+// in [4 rows at a distance of in_stride] -> out, transposed.
+inline __attribute__((always_inline)) void transpose4(const float* in, int in_stride, float* out, int out_stride) {
+  const auto row = [&](int i) { return *reinterpret_cast<const Four*>(in + i * in_stride); };
+  const Four a = row(0), b = row(1), c = row(2), d = row(3);
+  const FourIndices low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, first = {0, 1, 4, 5}, second = {2, 3, 6, 7};
+  const Four ab = __builtin_shuffle(a, b, low), ab_high = __builtin_shuffle(a, b, high);
+  const Four cd = __builtin_shuffle(c, d, low), cd_high = __builtin_shuffle(c, d, high);
+  const Four columns[4] = {__builtin_shuffle(ab, cd, first), __builtin_shuffle(ab, cd, second),
+                           __builtin_shuffle(ab_high, cd_high, first), __builtin_shuffle(ab_high, cd_high, second)};
+  for (int i = 0; i < 4; ++i) *reinterpret_cast<Four*>(out + i * out_stride) = columns[i];
 }
 
-CPU_CLONES void planes_to_rows(const float* planes, int count, int width, float* rows) {
-  for (int i = 0; i < count; ++i)
-    for (int c = 0; c < width; ++c) rows[i * width + c] = planes[c * kLanes + i];
+// rows [kLanes, width] -> planes [width][kLanes]
+void rows_to_planes(const float* rows, int width, float* planes) {
+  for (int c = 0; c < width; c += 4)
+    for (int i = 0; i < kLanes; i += 4) transpose4(rows + i * width + c, width, planes + c * kLanes + i, kLanes);
+}
+
+void planes_to_rows(const float* planes, int width, float* rows) {
+  for (int i = 0; i < kLanes; i += 4)
+    for (int c = 0; c < width; c += 4) transpose4(planes + c * kLanes + i, kLanes, rows + i * width + c, width);
 }
 
 class MeanField {
@@ -123,27 +144,35 @@ class MeanField {
       const int64_t p = b * kLanes;
       const int count = static_cast<int>(std::min<int64_t>(kLanes, pixels_ - p));
       for (int f = 0; f < 2 && !first; ++f) {
-        const Lattice& lattice = *kernels_[f].lattice;
-        slice(lattice, p, count, kernels_[f].values.data(), width, block.rows.data());
-        rows_to_planes(block.rows.data(), lattice.norm.get() + p, kernels_[f].weight, count, width,
-                       block.filtered[f].data());
+        slice(*kernels_[f].lattice, p, count, kernels_[f].values.data(), width, block.rows.data());
+        rows_to_planes(block.rows.data(), width, block.filtered[f].data());
       }
       for (const LabelSet& set : group_.sets) {
-        for (int i = 0; i < count; ++i) labels[i] = set.labels[plane_index(p + i)];
+        copy_labels(set, p, count, labels);
         const int at = set.channel * kLanes;
-        soft_assign(block.filtered[0].data() + at, block.filtered[1].data() + at, labels, set.num_labels,
-                    set.unary.on, set.unary.off, block.assigned.data() + at);
+        const auto message = [&](int f) {
+          return Message{block.filtered[f].data() + at, kernels_[f].lattice->norm.get() + p, kernels_[f].weight};
+        };
+        soft_assign(message(0), message(1), labels, set.num_labels, set.unary.on, set.unary.off,
+                    block.assigned.data() + at);
         if (last) write(set, p, count, block.assigned.data() + at);
       }
       if (last) continue;
+      planes_to_rows(block.assigned.data(), width, block.rows.data());
       if (split_) {
-        planes_to_rows(block.assigned.data(), count, width, rows_.data() + p * width);
+        std::copy_n(block.rows.data(), count * width, rows_.data() + p * width);
         continue;
       }
-      planes_to_rows(block.assigned.data(), count, width, block.rows.data());
       for (Kernel& kernel : kernels_)
         splat(*kernel.lattice, p, count, block.rows.data(), width, kernel.next.data());
     }
+  }
+
+  void copy_labels(const LabelSet& set, int64_t p, int count, uint8_t* labels) const {
+    if (group_.w == group_.W && count == kLanes)
+      std::memcpy(labels, set.labels + p, kLanes);
+    else
+      for (int i = 0; i < count; ++i) labels[i] = set.labels[plane_index(p + i)];
   }
 
   int64_t plane_index(int64_t pixel) const {

@@ -15,6 +15,8 @@ class VertexTable {
     resize(bits);
   }
 
+  void prefetch(uint64_t key) const { __builtin_prefetch(&slots_[key_hash(key) >> shift_]); }
+
   int32_t find(uint64_t key) const {
     for (uint64_t slot = key_hash(key) >> shift_;; slot = (slot + 1) & mask_) {
       if (slots_[slot].key == key) return slots_[slot].id;
@@ -62,7 +64,8 @@ class VertexTable {
   int shift_ = 64;
 };
 
-constexpr int kChunk = 64;  // pixels located before their vertices are looked up
+constexpr int kChunk = 64;     // pixels located before their vertices are looked up
+constexpr size_t kAhead = 12;  // lookups between fetching a slot and reading it
 
 template <int D>
 inline __attribute__((always_inline)) void locate_chunk(const CrfFeatures<D>& features, const PixelSource& source,
@@ -92,6 +95,7 @@ std::vector<int32_t> axis_runs(const VertexTable& table, int axis) {
   std::vector<int32_t> next(count), runs;
   std::vector<uint8_t> has_previous(count, 0);
   for (size_t v = 0; v < count; ++v) {
+    if (v + kAhead < count) table.prefetch(next_key<D>(keys[v + kAhead], axis));
     next[v] = table.find(next_key<D>(keys[v], axis));
     if (next[v] >= 0) has_previous[static_cast<size_t>(next[v])] = 1;
   }
@@ -121,7 +125,7 @@ void normalize(Lattice& lattice) {
   constexpr int kWidth = 4;
   std::vector<float> values(static_cast<size_t>(lattice.vertices * kWidth), 0.0f);
   std::vector<float> rows(kChunk * kWidth, 1.0f);
-  std::fill(lattice.norm.get(), lattice.norm.get() + lattice.pixels, 1.0f);
+  std::fill(lattice.norm.get(), lattice.norm.get() + lattice.pixels + kNormPadding, 1.0f);
   for (int64_t p = 0; p < lattice.pixels; p += kChunk)
     splat(lattice, p, std::min<int64_t>(kChunk, lattice.pixels - p), rows.data(), kWidth, values.data());
   for (int axis = 0; axis < lattice.corners; ++axis)
@@ -141,7 +145,7 @@ Lattice build(const PixelSource& source, const CrfFeatures<D>& features, bool sp
   lattice.pixels = static_cast<int64_t>(source.h) * source.w;
   lattice.ids = Scratch<int32_t>(lattice.pixels * (D + 1));
   lattice.weights = Scratch<float>(lattice.pixels * (D + 1));
-  lattice.norm = Scratch<float>(lattice.pixels);
+  lattice.norm = Scratch<float>(lattice.pixels + kNormPadding);
   VertexTable table(lattice.pixels / 8);
   Simplex<D> chunk[kChunk];
   // Neighbouring pixels share most of their vertices, and vertex k of one is vertex k of the other.
@@ -152,6 +156,9 @@ Lattice build(const PixelSource& source, const CrfFeatures<D>& features, bool sp
     for (int x = 0; x < source.w; x += kChunk) {
       const int count = std::min(kChunk, source.w - x);
       locate_pixels(features, source, y, x, count, chunk);
+      for (int i = 1; i < count; ++i)
+        for (int k = 0; k <= D; ++k)
+          if (chunk[i].key[k] != chunk[i - 1].key[k]) table.prefetch(chunk[i].key[k]);
       const int64_t first = (static_cast<int64_t>(y) * source.w + x) * (D + 1);
       for (int i = 0; i < count; ++i)
         for (int k = 0; k <= D; ++k) {

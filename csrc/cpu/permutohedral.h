@@ -23,6 +23,8 @@ class Scratch {
   std::unique_ptr<T[]> data_;
 };
 
+constexpr int kNormPadding = 16;  // norms that may be read beyond the last pixel
+
 // Vertices are numbered 0..vertices-1 in the order in which the pixels, row by row, touch them.
 struct Lattice {
   int corners = 0;                // d + 1: vertices around a pixel, and axes to blur along
@@ -32,7 +34,7 @@ struct Lattice {
   // Runs of neighbouring vertices along each axis, one after the other, the last of a run as ~vertex. A vertex
   // without neighbour on an axis is not in its list: blurring leaves it as it is.
   std::vector<std::vector<int32_t>> runs;  // [corners]
-  Scratch<float> norm;            // [pixels] m = 1 / sqrt(G(1) + 1e-20)
+  Scratch<float> norm;            // [pixels + kNormPadding] m = 1 / sqrt(G(1) + 1e-20)
 
   // For splatting with several threads: the entries (pixel * corners + corner) of each vertex in pixel order.
   std::vector<int64_t> entry_start;  // [vertices + 1]
