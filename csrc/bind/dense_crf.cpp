@@ -26,14 +26,16 @@ void check(const Tensor& images, const Tensor& labels, const Tensor& num_labels,
   WSIS_CHECK(kOp, labels.dim() == 3 && labels.size(1) == images.size(2) && labels.size(2) == images.size(3) &&
                       labels.scalar_type() == ScalarType::Byte,
              "labels must be [S, H, W] uint8 of the images' height and width");
+  WSIS_CHECK(kOp, images.size(2) * images.size(3) <= kMaxCrfPixels, "images may have ", kMaxCrfPixels,
+             " pixels at most");
   const int64_t S = labels.size(0);
   WSIS_CHECK(kOp, max_labels >= 0 && max_labels <= kMaxLabels, "max_labels must be 0..", kMaxLabels);
   check_table(num_labels, "num_labels", S, 1, static_cast<int32_t>(max_labels > 0 ? max_labels : kMaxLabels));
   check_table(image_index, "image_index", S, 0, static_cast<int32_t>(images.size(0)) - 1);
   if (!sizes) return;
   WSIS_CHECK(kOp, sizes->dim() == 2 && sizes->size(0) == images.size(0) && sizes->size(1) == 2 &&
-                      sizes->scalar_type() == ScalarType::Int,
-             "sizes must be [B, 2] int32");
+                      sizes->scalar_type() == ScalarType::Int && sizes->is_cpu(),
+             "sizes must be [B, 2] int32 on the CPU");
 }
 
 // The largest coordinate of the elevated points, in steps of d + 1: what a key must hold.
@@ -75,30 +77,76 @@ void check_sizes(const Tensor& sizes, int64_t H, int64_t W) {
                "sizes must lie within the padded images");
 }
 
-Tensor dense_crf(const Tensor& images, const Tensor& labels, const Tensor& num_labels, const Tensor& image_index,
-                 std::optional<Tensor> sizes, double gt_prob, int64_t steps, double spatial_sxy,
-                 double spatial_weight, double bilateral_sxy, double bilateral_srgb, double bilateral_weight,
-                 int64_t max_labels) {
+// The tensors of a call, dense, and the output that the kernels fill.
+struct Call {
+  Tensor images, labels, num_labels, image_index;
+  std::optional<Tensor> sizes;
+  Tensor out;
+  CrfData data;
+};
+
+Call make_call(const Tensor& images, const Tensor& labels, const Tensor& num_labels, const Tensor& image_index,
+               const std::optional<Tensor>& sizes, int64_t max_labels) {
   check(images, labels, num_labels, image_index, sizes, max_labels);
+  const int64_t B = images.size(0), S = labels.size(0), H = images.size(2), W = images.size(3);
+  Call call{dense(images), dense(labels), dense(num_labels), dense(image_index), {}, {}, {}};
+  if (sizes) {
+    call.sizes = dense(*sizes);
+    check_sizes(*call.sizes, H, W);
+  }
+  call.out = max_labels > 0 ? new_empty(call.labels, {S, max_labels, H, W}, ScalarType::Float)
+                            : new_empty(call.labels, {S, H, W}, ScalarType::Byte);
+  call.data = {in_ptr<uint8_t>(call.images),
+               in_ptr<uint8_t>(call.labels),
+               in_ptr<int32_t>(call.num_labels),
+               in_ptr<int32_t>(call.image_index),
+               in_ptr<int32_t>(call.sizes),
+               max_labels > 0 ? nullptr : out_ptr<uint8_t>(call.out),
+               max_labels > 0 ? out_ptr<float>(call.out) : nullptr,
+               B,
+               S,
+               H,
+               W,
+               static_cast<int>(max_labels)};
+  return call;
+}
+
+Tensor forward_cpu(const Tensor& images, const Tensor& labels, const Tensor& num_labels, const Tensor& image_index,
+                   std::optional<Tensor> sizes, double gt_prob, int64_t steps, double spatial_sxy,
+                   double spatial_weight, double bilateral_sxy, double bilateral_srgb, double bilateral_weight,
+                   int64_t max_labels) {
   const CrfOptions options = make_options(images, gt_prob, steps, spatial_sxy, spatial_weight, bilateral_sxy,
                                           bilateral_srgb, bilateral_weight);
-  const Tensor rgb = dense(images), maps = dense(labels), counts = dense(num_labels), index = dense(image_index);
-  if (sizes) {
-    sizes = dense(*sizes);
-    check_sizes(*sizes, rgb.size(2), rgb.size(3));
-  }
-  const int64_t B = rgb.size(0), S = maps.size(0), H = rgb.size(2), W = rgb.size(3);
-  Tensor out = max_labels > 0 ? new_empty(maps, {S, max_labels, H, W}, ScalarType::Float)
-                              : new_empty(maps, {S, H, W}, ScalarType::Byte);
-  if (maps.numel() == 0) return out;
-  dense_crf_cpu(in_ptr<uint8_t>(rgb), in_ptr<uint8_t>(maps), in_ptr<int32_t>(counts), in_ptr<int32_t>(index),
-                in_ptr<int32_t>(sizes), max_labels > 0 ? nullptr : out_ptr<uint8_t>(out),
-                max_labels > 0 ? out_ptr<float>(out) : nullptr, B, S, H, W, static_cast<int>(max_labels), options);
-  return out;
+  const Call call = make_call(images, labels, num_labels, image_index, sizes, max_labels);
+  if (call.labels.numel() > 0) dense_crf_cpu(call.data, options);
+  return call.out;
 }
 
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(wsis, CPU, m) { m.impl("dense_crf", TORCH_BOX(&dense_crf)); }
+STABLE_TORCH_LIBRARY_IMPL(wsis, CPU, m) { m.impl("dense_crf", TORCH_BOX(&forward_cpu)); }
+
+#ifdef WSIS_WITH_CUDA
+namespace {
+
+Tensor forward_cuda(const Tensor& images, const Tensor& labels, const Tensor& num_labels, const Tensor& image_index,
+                    std::optional<Tensor> sizes, double gt_prob, int64_t steps, double spatial_sxy,
+                    double spatial_weight, double bilateral_sxy, double bilateral_srgb, double bilateral_weight,
+                    int64_t max_labels) {
+  const CrfOptions options = make_options(images, gt_prob, steps, spatial_sxy, spatial_weight, bilateral_sxy,
+                                          bilateral_srgb, bilateral_weight);
+  const DeviceScope scope(images);
+  const Call call = make_call(images, labels, num_labels, image_index, sizes, max_labels);
+  if (call.labels.numel() == 0) return call.out;
+  Tensor workspace = new_empty(call.labels, {dense_crf_workspace(call.data)}, ScalarType::Byte);
+  check_cuda(kOp, dense_crf_cuda(call.data, options, out_ptr<uint8_t>(workspace), current_stream(call.images)),
+             call.images);
+  return call.out;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(wsis, CUDA, m) { m.impl("dense_crf", TORCH_BOX(&forward_cuda)); }
+#endif
 
 }  // namespace wsis

@@ -12,24 +12,11 @@ namespace wsis {
 namespace {
 
 constexpr int kLanes = kNormPadding;  // pixels of one softmax block
-constexpr int kMaxWidth = 64;     // channels filtered together, unless one label set alone has more
 constexpr int64_t kGrain = 8192;  // pixels or vertices a thread takes at least when an image is split
 
-// One label map of an image, and its channels in the common rows.
-struct LabelSet {
-  const uint8_t* labels;  // [H, W]
-  uint8_t* refined;       // [H, W] or null
-  float* marginals;       // [L, H, W] or null
-  int num_labels, channel;
-  CrfUnary unary;
-};
-
-// Several label sets of one image that share every filter pass.
-struct Group {
-  std::vector<LabelSet> sets;
-  int width = 0;      // floats in a row: 4, or a multiple of 8
-  int64_t h, w;       // size of the image
-  int64_t H, W;       // of the padded planes
+// Size of an image, and of the padded planes that hold it.
+struct Shape {
+  int64_t h, w, H, W;
 };
 
 // kLanes pixels; the softmax runs over pixels, so it wants planes, while the lattices want rows.
@@ -99,9 +86,9 @@ void planes_to_rows(const float* planes, int width, float* rows) {
 
 class MeanField {
  public:
-  MeanField(const Group& group, const Lattice& spatial, const Lattice& bilateral, const CrfOptions& options,
-            bool split)
-      : group_(group), options_(options), split_(split), pixels_(group.h * group.w) {
+  MeanField(const CrfGroup& group, const Shape& shape, const Lattice& spatial, const Lattice& bilateral,
+            const CrfOptions& options, bool split)
+      : group_(group), shape_(shape), options_(options), split_(split), pixels_(shape.h * shape.w) {
     kernels_[0] = {&spatial, options.spatial_weight, {}, {}};
     kernels_[1] = {&bilateral, options.bilateral_weight, {}, {}};
     for (Kernel& kernel : kernels_) {
@@ -147,7 +134,7 @@ class MeanField {
         slice(*kernels_[f].lattice, p, count, kernels_[f].values.data(), width, block.rows.data());
         rows_to_planes(block.rows.data(), width, block.filtered[f].data());
       }
-      for (const LabelSet& set : group_.sets) {
+      for (const CrfSet& set : group_.sets) {
         copy_labels(set, p, count, labels);
         const int at = set.channel * kLanes;
         const auto message = [&](int f) {
@@ -168,24 +155,24 @@ class MeanField {
     }
   }
 
-  void copy_labels(const LabelSet& set, int64_t p, int count, uint8_t* labels) const {
-    if (group_.w == group_.W && count == kLanes)
+  void copy_labels(const CrfSet& set, int64_t p, int count, uint8_t* labels) const {
+    if (shape_.w == shape_.W && count == kLanes)
       std::memcpy(labels, set.labels + p, kLanes);
     else
       for (int i = 0; i < count; ++i) labels[i] = set.labels[plane_index(p + i)];
   }
 
   int64_t plane_index(int64_t pixel) const {
-    return group_.w == group_.W ? pixel : pixel / group_.w * group_.W + pixel % group_.w;
+    return shape_.w == shape_.W ? pixel : pixel / shape_.w * shape_.W + pixel % shape_.w;
   }
 
-  void write(const LabelSet& set, int64_t p, int count, const float* assigned) const {
+  void write(const CrfSet& set, int64_t p, int count, const float* assigned) const {
     for (int i = 0; i < count; ++i) {
       const int64_t at = plane_index(p + i);
       int best = 0;
       for (int l = 0; l < set.num_labels; ++l) {
         if (assigned[l * kLanes + i] > assigned[best * kLanes + i]) best = l;
-        if (set.marginals) set.marginals[l * group_.H * group_.W + at] = assigned[l * kLanes + i];
+        if (set.marginals) set.marginals[l * shape_.H * shape_.W + at] = assigned[l * kLanes + i];
       }
       if (set.refined) set.refined[at] = static_cast<uint8_t>(best);
     }
@@ -218,7 +205,8 @@ class MeanField {
     return static_cast<int64_t>(kernel.lattice->runs[static_cast<size_t>(axis)].size());
   }
 
-  const Group& group_;
+  const CrfGroup& group_;
+  const Shape shape_;
   const CrfOptions& options_;
   const bool split_;
   const int64_t pixels_;
@@ -226,55 +214,31 @@ class MeanField {
   std::vector<float> rows_;  // [pixels, width], when split
 };
 
-int row_width(int channels) { return channels <= 4 ? 4 : (channels + 7) / 8 * 8; }
-
-// The label sets of an image in groups of at most kMaxWidth channels.
-std::vector<Group> group_sets(const std::vector<LabelSet>& sets, const Group& shape) {
-  std::vector<Group> groups;
-  int channels = 0;
-  for (LabelSet set : sets) {
-    if (groups.empty() || channels + set.num_labels > kMaxWidth) {
-      groups.push_back(shape);
-      channels = 0;
-    }
-    set.channel = channels;
-    channels += set.num_labels;
-    groups.back().sets.push_back(set);
-    groups.back().width = row_width(channels);
-  }
-  return groups;
-}
-
 using Size = std::pair<int, int>;
+
+void clear_outputs(const CrfData& data) {
+  const int64_t plane = data.H * data.W;
+  if (data.refined) std::fill_n(data.refined, data.S * plane, uint8_t{0});
+  if (!data.marginals) return;
+  std::fill_n(data.marginals, data.S * data.max_labels * plane, 0.0f);
+  for (int64_t s = 0; s < data.S; ++s) {
+    const int64_t b = data.image_index[s];
+    if (data.num_labels[s] > 1) continue;
+    for (int64_t y = 0; y < data.height(b); ++y)
+      std::fill_n(data.marginals + s * data.max_labels * plane + y * data.W, data.width(b), 1.0f);
+  }
+}
 
 }  // namespace
 
-void dense_crf_cpu(const uint8_t* images, const uint8_t* labels, const int32_t* num_labels,
-                   const int32_t* image_index, const int32_t* sizes, uint8_t* refined, float* marginals, int64_t B,
-                   int64_t S, int64_t H, int64_t W, int max_labels, const CrfOptions& options) {
-  const int64_t plane = H * W;
-  if (refined) std::fill(refined, refined + S * plane, uint8_t{0});
-  if (marginals) std::fill(marginals, marginals + S * max_labels * plane, 0.0f);
-
-  std::vector<std::vector<LabelSet>> sets(static_cast<size_t>(B));
-  for (int64_t s = 0; s < S; ++s) {
-    uint8_t* map = refined ? refined + s * plane : nullptr;
-    float* planes = marginals ? marginals + s * max_labels * plane : nullptr;
-    const int n = num_labels[s];
-    const auto b = static_cast<size_t>(image_index[s]);
-    if (n > 1) sets[b].push_back({labels + s * plane, map, planes, n, 0, crf_unary(options.gt_prob, n)});
-    if (n > 1 || !planes) continue;
-    const int64_t h = sizes ? sizes[2 * b] : H, w = sizes ? sizes[2 * b + 1] : W;
-    for (int64_t y = 0; y < h; ++y) std::fill(planes + y * W, planes + y * W + w, 1.0f);
-  }
-
-  std::vector<int64_t> todo;  // images that have something to refine
-  std::map<Size, Lattice> spatial;
-  const auto size_of = [&](int64_t b) {
-    return sizes ? Size{sizes[2 * b], sizes[2 * b + 1]} : Size{static_cast<int>(H), static_cast<int>(W)};
-  };
-  for (int64_t b = 0; b < B; ++b)
-    if (!sets[static_cast<size_t>(b)].empty() && size_of(b).first > 0 && size_of(b).second > 0) {
+void dense_crf_cpu(const CrfData& data, const CrfOptions& options) {
+  clear_outputs(data);
+  const auto groups = group_sets(data, options.gt_prob);
+  std::vector<int64_t> todo;        // images that have something to refine
+  std::map<Size, Lattice> spatial;  // the same for all images of one size
+  const auto size_of = [&](int64_t b) { return Size{data.height(b), data.width(b)}; };
+  for (int64_t b = 0; b < data.B; ++b)
+    if (!groups[static_cast<size_t>(b)].empty()) {
       todo.push_back(b);
       spatial.try_emplace(size_of(b));
     }
@@ -292,11 +256,12 @@ void dense_crf_cpu(const uint8_t* images, const uint8_t* labels, const int32_t* 
 
   const auto refine_image = [&](int64_t b) {
     const auto [h, w] = size_of(b);
-    const PixelSource source{images + b * 3 * plane, plane, W, h, w};
+    const int64_t plane = data.H * data.W;
+    const PixelSource source{data.images + b * 3 * plane, plane, data.W, h, w};
     const Lattice bilateral =
         build_bilateral_lattice(source, options.bilateral_sxy, options.bilateral_srgb, split);
-    for (const Group& group : group_sets(sets[static_cast<size_t>(b)], {{}, 0, h, w, H, W}))
-      MeanField(group, spatial.at(size_of(b)), bilateral, options, split).run();
+    for (const CrfGroup& group : groups[static_cast<size_t>(b)])
+      MeanField(group, {h, w, data.H, data.W}, spatial.at({h, w}), bilateral, options, split).run();
   };
   if (split) {
     for (const int64_t b : todo) refine_image(b);

@@ -21,6 +21,7 @@ _library.load()
 
 MAX_LABELS = 255
 MAX_STEPS = 1000
+MAX_PIXELS = 2**28
 _LARGEST_WEIGHT = 1e4
 _LATTICE_CELLS = {2: 2**17, 5: 2**13}
 
@@ -45,7 +46,7 @@ def dense_crf(
     probable label, of equal ones the first. One lattice per image serves all its label maps.
 
     Args:
-        images: ``[B, 3, H, W]`` uint8.
+        images: ``[B, 3, H, W]`` uint8, at most 2^28 pixels each.
         labels: integers, ``[B, H, W]`` one map per image, ``[B, T, H, W]`` T maps per image, or, with
             ``image_index``, ``[S, H, W]``. Values are ``0..num_labels - 1``.
         num_labels: ``[B]`` (with ``image_index``: ``[S]``) integers 1..255 (int8 maps: 128), labels of each
@@ -57,8 +58,8 @@ def dense_crf(
         image_index: ``[S]`` integers, the image that each map belongs to.
         sizes: ``[B, 2]`` integers (height, width) of padded images; the result is 0 outside.
 
-    ``num_labels`` and ``image_index`` are read by the host: give them as CPU tensors or sequences to spare a
-    GPU the wait. Under ``torch.compile`` and while a CUDA graph is captured the labels' range is not
+    ``num_labels``, ``image_index`` and ``sizes`` are read by the host: give them as CPU tensors (or the first two
+    as sequences) to spare a GPU the wait. Under ``torch.compile`` and while a CUDA graph is captured the labels' range is not
     checked; a label out of range then counts as none.
 
     Returns:
@@ -158,9 +159,13 @@ def _arguments(
         check_tensor(op, "labels", labels, shape, INTEGERS)
         rows, per_image = batch, labels.shape[1] if several else 1
         index = torch.arange(batch, dtype=torch.int32)
-    check_device(op, images=images, labels=labels, sizes=sizes)
+    check_device(op, images=images, labels=labels)
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"{op}: images must have at most {MAX_PIXELS} pixels, got {height * width}")
     counts = _table(op, "num_labels", num_labels, rows)
     sizes = check_sizes(op, sizes, batch, height, width)
+    if sizes is not None and not sizes.is_meta:
+        sizes = sizes.cpu()
     if per_image != 1:
         index, counts = index.repeat_interleave(per_image), counts.repeat_interleave(per_image)
     flat = labels.reshape(rows * per_image, height, width)
@@ -184,7 +189,7 @@ def _check_labels(op: str, labels: Tensor, counts: Tensor, index: Tensor, sizes:
     if labels.numel() == 0:
         return
     if sizes is not None:
-        of_map = sizes[index.to(sizes.device, torch.int64)]
+        of_map = sizes[index.long()].to(labels.device)
         rows = torch.arange(labels.shape[1], device=labels.device)[:, None] < of_map[:, 0, None, None]
         columns = torch.arange(labels.shape[2], device=labels.device) < of_map[:, 1, None, None]
         labels = labels.where(rows & columns, 0)
