@@ -18,14 +18,10 @@ void check(const Tensor& displacement, const std::optional<Tensor>& sizes, int64
   WSIS_CHECK(kOp, num_steps >= 0, "num_steps must be >= 0, got ", num_steps);
 }
 
-std::optional<Tensor> dense_sizes(const std::optional<Tensor>& sizes) {
-  return sizes ? std::optional<Tensor>(dense(*sizes)) : std::nullopt;
-}
-
 Tensor trace_cpu(const Tensor& displacement, const std::optional<Tensor>& sizes, int64_t num_steps) {
   check(displacement, sizes, num_steps);
   const Tensor in = dense(displacement);
-  const std::optional<Tensor> table = dense_sizes(sizes);
+  const std::optional<Tensor> table = dense(sizes);
   const int64_t B = in.size(0), h = in.size(2), w = in.size(3);
   Tensor ends = new_empty(in, {B, 2, h, w}, ScalarType::Int);
   if (ends.numel() == 0) return ends;
@@ -47,7 +43,7 @@ Tensor trace_cuda(const Tensor& displacement, const std::optional<Tensor>& sizes
   check(displacement, sizes, num_steps);
   const DeviceScope scope(displacement);
   const Tensor in = dense(displacement);
-  const std::optional<Tensor> table = dense_sizes(sizes);
+  const std::optional<Tensor> table = dense(sizes);
   const int64_t B = in.size(0), h = in.size(2), w = in.size(3);
   Tensor ends = new_empty(in, {B, 2, h, w}, ScalarType::Int);
   if (ends.numel() == 0) return ends;

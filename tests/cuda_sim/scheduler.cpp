@@ -11,6 +11,7 @@
 #include <stdexcept>
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if !defined(__x86_64__)
@@ -248,6 +249,9 @@ void yield() {
 }
 
 void prepare(Fiber& fiber) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(stack_of(fiber) + 4096, kStackBytes - 4096);  // what its last user left marked
+#endif
   auto top = reinterpret_cast<uintptr_t>(stack_of(fiber) + kStackBytes);
   auto* words = reinterpret_cast<void**>(top);
   *--words = nullptr;  // the return address of fiber_main: never used, keeps the stack aligned
