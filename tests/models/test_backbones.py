@@ -13,7 +13,7 @@ from wsis.models.mobilenet import MobileNetV2, same_padding
 STRIDES = (4, 4, 8, 16, 16)
 
 
-@pytest.mark.parametrize("name", ["tiny", "mobilenet_v2", "resnet50"])
+@pytest.mark.parametrize("name", ["tiny", "mobilenet_v2", "mobilenet_v2_dilated", "resnet50"])
 @pytest.mark.parametrize("size", [(33, 50), (64, 64), (1, 7)])
 def test_taps_have_the_promised_sizes(name, size):
     net = build_backbone(name).eval()
@@ -72,7 +72,7 @@ def test_same_padding_is_tensorflows(size):
         assert after >= 0
 
 
-def _reference_mobilenet(state, x):
+def _reference_mobilenet(state, x, dilated):
     """MobileNetV2 with TensorFlow's padding, from the state dict alone: a list of (repeat, stride) and
     functions.
     """
@@ -95,8 +95,7 @@ def _reference_mobilenet(state, x):
 
     def norm(x, name):
         mean, var, scale, shift = (
-            state[f"{name}.{key}"].view(1, -1, 1, 1)
-            for key in ("running_mean", "running_var", "weight", "bias")
+            state[f"{name}.{key}"].view(1, -1, 1, 1) for key in ("running_mean", "running_var", "weight", "bias")
         )
         return (x - mean) / (var + 1e-5).sqrt() * scale + shift
 
@@ -109,7 +108,7 @@ def _reference_mobilenet(state, x):
         if index > 1:
             x = norm(conv(x, f"{base}.0.0", 1, 1), f"{base}.0.1").clamp(0, 6)
             start = 1
-        dilation = 2 if index > 14 else 1
+        dilation = 2 if dilated and index > 14 else 1
         x = norm(conv(x, f"{base}.{start}.0", stride, x.shape[1], dilation), f"{base}.{start}.1").clamp(0, 6)
         x = norm(conv(x, f"{base}.{start + 1}", 1, 1), f"{base}.{start + 2}")
         if x.shape == shortcut.shape:
@@ -129,13 +128,14 @@ def _randomise_norms(net):
 
 
 @pytest.mark.parametrize("size", [(64, 64), (53, 38)])
-def test_mobilenet_equals_tensorflow_semantics(size):
+@pytest.mark.parametrize("dilated", [False, True])
+def test_mobilenet_equals_tensorflow_semantics(size, dilated):
     torch.manual_seed(0)
-    net = MobileNetV2("same").double().eval()
+    net = MobileNetV2(dilated, "same").double().eval()
     _randomise_norms(net)
     x = torch.randn(1, 3, *size, dtype=torch.float64)
     with torch.no_grad():
-        for ours, theirs in zip(net(x), _reference_mobilenet(net.state_dict(), x)):
+        for ours, theirs in zip(net(x), _reference_mobilenet(net.state_dict(), x, dilated)):
             torch.testing.assert_close(ours, theirs)
 
 
@@ -161,6 +161,17 @@ def test_gradient_is_cut_and_batch_norm_stands_still():
     for parameter in net.parameters():
         assert (parameter.grad is not None) == (id(parameter) in learned)
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet50", "timm:resnet18"])
+def test_the_mode_changes_nothing(name):
+    if name.startswith("timm"):
+        pytest.importorskip("timm")
+    net = build_backbone(name).eval()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = net(x)[4]
+        assert torch.equal(net.train()(x)[4], before)
 
 
 def test_unknown_backbone_is_named():

@@ -61,9 +61,7 @@ def _reference_irnet(state, taps):
     """The two branches from the state dict and the five taps, written from the paper's description."""
 
     def up(x, factor):
-        return (
-            F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False) if factor > 1 else x
-        )
+        return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False) if factor > 1 else x
 
     def unit(x, name, groups, factor=1):
         x = F.conv2d(x, state[f"{name}.0.weight"])
@@ -73,14 +71,9 @@ def _reference_irnet(state, taps):
     h, w = taps[1].shape[-2:]
     edges = [unit(taps[i], f"fc_edge{i + 1}", 4, f)[..., :h, :w] for i, f in enumerate((1, 1, 2, 4, 4))]
     boundary = F.conv2d(torch.cat(edges, 1), state["fc_edge6.weight"], state["fc_edge6.bias"])
-    d = [
-        unit(taps[i], f"fc_dp{i + 1}", g, f)
-        for i, (g, f) in enumerate(((8, 1), (16, 1), (16, 1), (16, 2), (16, 2)))
-    ]
+    d = [unit(taps[i], f"fc_dp{i + 1}", g, f) for i, (g, f) in enumerate(((8, 1), (16, 1), (16, 1), (16, 2), (16, 2)))]
     h3, w3 = d[2].shape[-2:]
-    joined = unit(torch.cat([d[2], d[3][..., :h3, :w3], d[4][..., :h3, :w3]], 1), "fc_dp6", 16, 2)[
-        ..., :h, :w
-    ]
+    joined = unit(torch.cat([d[2], d[3][..., :h3, :w3], d[4][..., :h3, :w3]], 1), "fc_dp6", 16, 2)[..., :h, :w]
     joined = unit(torch.cat([d[0], d[1], joined], 1), "fc_dp7", 16)
     return boundary[:, 0], F.conv2d(joined, state["fc_dp7.3.weight"])
 
@@ -94,9 +87,7 @@ def test_irnet_equals_the_functional_formulation():
         out = net(images)
         boundary, displacement = _reference_irnet(net.state_dict(), net.backbone(images))
     torch.testing.assert_close(out.boundary_logits, boundary)
-    torch.testing.assert_close(
-        out.displacement, displacement - torch.tensor([0.5, -2.0]).view(1, 2, 1, 1).double()
-    )
+    torch.testing.assert_close(out.displacement, displacement - torch.tensor([0.5, -2.0]).view(1, 2, 1, 1).double())
 
 
 def test_mean_shift_rests_while_training():
@@ -125,9 +116,7 @@ def _publish(net):
     out = {}
     for key, value in net.state_dict().items():
         out[
-            "module." + key.replace("backbone.", "resnet50.", 1)
-            if key.startswith("backbone.")
-            else "module." + key
+            "module." + key.replace("backbone.", "resnet50.", 1) if key.startswith("backbone.") else "module." + key
         ] = value
     out["module.stage1.0.weight"] = net.state_dict()["backbone.conv1.weight"]
     out["module.backbone.0.0.weight"] = net.state_dict()["backbone.conv1.weight"]

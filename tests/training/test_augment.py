@@ -49,7 +49,5 @@ def test_map_and_image_stay_together():
 
 
 def test_normalisation_comes_before_padding():
-    crop, _ = augment(
-        np.full((4, 4, 3), 100, np.uint8), None, 1.0, 8, ((50.0,) * 3, (10.0,) * 3), draw(0, 0, 0)
-    )
+    crop, _ = augment(np.full((4, 4, 3), 100, np.uint8), None, 1.0, 8, ((50.0,) * 3, (10.0,) * 3), draw(0, 0, 0))
     assert set(crop.unique().tolist()) == {0.0, 5.0}

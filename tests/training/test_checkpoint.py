@@ -116,9 +116,7 @@ def test_what_it_is_for(saved):
     assert "expected a irnet" in network_problem(path, "irnet")
     assert "backbone tiny, expected resnet50" in network_problem(path, "cam_net", "resnet50")
     assert "3 classes, the data has 1" in network_problem(path, "cam_net", categories=Categories(("a",)))
-    assert "class 2 is 'plum'" in network_problem(
-        path, "cam_net", categories=Categories(("apple", "pear", "nut"))
-    )
+    assert "class 2 is 'plum'" in network_problem(path, "cam_net", categories=Categories(("apple", "pear", "nut")))
     with pytest.raises(ConfigError, match="class 2"):
         load_network(path, categories=Categories(("apple", "pear", "nut")))
 

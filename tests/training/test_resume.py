@@ -75,6 +75,20 @@ def test_loss_that_is_not_finite_stops_before_the_step_and_names_the_images(tmp_
     assert all(torch.isfinite(v).all() for v in state["net"].values() if v.is_floating_point())
 
 
+def test_the_first_loss_is_that_of_running_statistics(tmp_path):
+    """Whatever the trainer does with modes, batch norm does not see the batch."""
+    torch.manual_seed(0)
+    net = CamNet(build_backbone("mobilenet_v2"), 3)
+    batch = [_sample(0, i) for _, i in BatchPlan(10, 4, 1, 0).batch(0)]
+    with torch.no_grad():
+        logits = net.eval()(torch.stack([s["image"] for s in batch])).logits
+    expected = torch.nn.functional.multilabel_soft_margin_loss(logits, torch.stack([s["labels"] for s in batch]))
+    net.train()
+    training = CamTraining(net, OptimConfig(lr=1e-9, steps=1, batch_size=4), 1, 3)
+    figures = fit(training, CropData(_sample, 10), BatchPlan(10, 4, 1, 0), tmp_path, MACHINE)
+    assert figures["loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_log_and_checkpoints(tmp_path):
     _train(tmp_path / "a")
     rows = [json.loads(line) for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()]

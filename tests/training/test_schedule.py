@@ -57,9 +57,7 @@ def test_optim_config_names_what_is_wrong(field, value):
         OptimConfig(**{field: value})
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("workers", -1), ("keep", 0), ("precision", "fp8"), ("device", "tpu")]
-)
+@pytest.mark.parametrize(("field", "value"), [("workers", -1), ("keep", 0), ("precision", "fp8"), ("device", "tpu")])
 def test_machine_config_names_what_is_wrong(field, value):
     with pytest.raises(ConfigError, match=field):
         MachineConfig(**{field: value})

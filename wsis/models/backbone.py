@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Backbone"]
+__all__ = ["Backbone", "FixedBatchNorm"]
+
+
+class FixedBatchNorm(nn.BatchNorm2d):
+    """Batch norm that uses its running statistics in every mode, and never changes them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
 class Backbone(nn.Module):

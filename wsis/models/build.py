@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,8 +21,13 @@ from .tiny import Tiny
 
 __all__ = ["BACKBONES", "backbone_problem", "build_backbone", "checked_state", "read_weights"]
 
-BACKBONES = ("resnet50", "mobilenet_v2", "tiny")
-_CLASSES = {"resnet50": ResNet50, "mobilenet_v2": MobileNetV2, "tiny": Tiny}
+BACKBONES = ("resnet50", "mobilenet_v2", "mobilenet_v2_dilated", "tiny")
+_CLASSES = {
+    "resnet50": ResNet50,
+    "mobilenet_v2": MobileNetV2,
+    "mobilenet_v2_dilated": partial(MobileNetV2, dilated=True),
+    "tiny": Tiny,
+}
 _CLASSIFIERS = ("fc.", "classifier.")
 _IMAGENET = {"resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth"}
 
@@ -30,16 +36,15 @@ def backbone_problem(name: str) -> str | None:
     """Why ``name`` is no backbone, or ``None`` if it is one; builds nothing."""
     if name in _CLASSES or (name.startswith("timm:") and len(name) > 5):
         return None
-    return (
-        f"got {name!r}, expected one of {', '.join(BACKBONES)} or timm:NAME ({did_you_mean(name, BACKBONES)})"
-    )
+    return f"got {name!r}, expected one of {', '.join(BACKBONES)} or timm:NAME ({did_you_mean(name, BACKBONES)})"
 
 
 def build_backbone(name: str, weights: str | os.PathLike[str] | None = None) -> Backbone:
     """A backbone with five taps.
 
     Args:
-        name: ``resnet50``, ``mobilenet_v2``, ``tiny`` or ``timm:NAME`` for any feature network of timm.
+        name: ``resnet50``, ``mobilenet_v2``, ``mobilenet_v2_dilated``, ``tiny`` or ``timm:NAME`` for any
+            feature network of timm.
         weights: a ``.safetensors`` or ``.pth`` file with a state dict in the layout of torchvision (or timm);
             the classifier's keys are left out, every other key must match. ``"imagenet"`` fetches
             torchvision's first weights for ``resnet50`` over the network and checks their hash. ``None``
@@ -62,21 +67,15 @@ def build_backbone(name: str, weights: str | os.PathLike[str] | None = None) -> 
         target = backbone.model if name.startswith("timm:") else backbone
         state = _imagenet(name) if str(weights) == "imagenet" else read_weights(weights)
         wanted = target.state_dict()
-        state = {
-            key: value for key, value in state.items() if not key.startswith(_CLASSIFIERS) or key in wanted
-        }
+        state = {key: value for key, value in state.items() if not key.startswith(_CLASSIFIERS) or key in wanted}
         target.load_state_dict(checked_state(state, wanted, str(weights)))
     return backbone
 
 
 def _imagenet(name: str) -> dict[str, Tensor]:
     if name not in _IMAGENET:
-        raise ConfigError(
-            f"weights: imagenet is known for {', '.join(_IMAGENET)}, not for {name}; give a file"
-        )
-    return torch.hub.load_state_dict_from_url(
-        _IMAGENET[name], map_location="cpu", check_hash=True, weights_only=True
-    )
+        raise ConfigError(f"weights: imagenet is known for {', '.join(_IMAGENET)}, not for {name}; give a file")
+    return torch.hub.load_state_dict_from_url(_IMAGENET[name], map_location="cpu", check_hash=True, weights_only=True)
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -104,9 +103,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if isinstance(state, Mapping) and "state_dict" in state and isinstance(state["state_dict"], Mapping):
         state = state["state_dict"]
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
-        raise ConfigError(
-            f"weights: {path} holds a {type(state).__name__}, expected a mapping of names to tensors"
-        )
+        raise ConfigError(f"weights: {path} holds a {type(state).__name__}, expected a mapping of names to tensors")
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 

@@ -16,7 +16,7 @@ import itertools
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .backbone import Backbone
+from .backbone import Backbone, FixedBatchNorm
 
 __all__ = ["MobileNetV2", "same_padding"]
 
@@ -67,7 +67,7 @@ class _Conv(nn.Sequential):
         padding = dilation * (kernel - 1) // 2 if stride == 1 else 0
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False),
-            nn.BatchNorm2d(outputs),
+            FixedBatchNorm(outputs),
             nn.ReLU6(),
         )
         self.strided = stride == 2
@@ -99,7 +99,7 @@ class _Block(nn.Module):
         layers += [
             _Conv(hidden, hidden, 3, stride, hidden, phase, dilation),
             nn.Conv2d(hidden, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
+            FixedBatchNorm(outputs),
         ]
         self.conv = nn.Sequential(*layers)
         self.residual = stride == 1 and inputs == outputs
@@ -111,14 +111,15 @@ class _Block(nn.Module):
 class MobileNetV2(Backbone):
     """MobileNetV2 1.0 without its classifier, at output stride 16.
 
-    The stage that would go to stride 32 has stride 1, and the 3x3 convolutions after it are dilated by 2: its
-    features are those of the published network, twice as dense. (Without dilation they are others, and a
-    classifier trained on them is worse: see ``docs/results.md``.)
+    The stage that would go to stride 32 has stride 1. With ``dilated`` the 3x3 convolutions after it are
+    dilated by 2 and its features are those of the published network, twice as dense; without, as in IRNet's
+    ResNet-50, each sees a smaller part of the image. ``docs/results.md`` compares the two.
 
     Taps: blocks 2 and 3 (24 channels, stride 4), 6 (32, stride 8), 13 (96, stride 16) and the 1280-channel
     last layer (stride 16). Keys: ``features.0`` .. ``features.18`` as in torchvision.
 
     Args:
+        dilated: dilate the last stage.
         padding: ``"aligned"`` (cells at a fixed place, see the module) or ``"same"`` (TensorFlow's rule).
     """
 
@@ -127,7 +128,7 @@ class MobileNetV2(Backbone):
     trainable_from = 3
     _TAPS = (2, 3, 6, 13, 18)
 
-    def __init__(self, padding: str = "aligned"):
+    def __init__(self, dilated: bool = False, padding: str = "aligned"):
         super().__init__()
         if padding not in PADDINGS:
             raise ValueError(f"MobileNetV2: padding must be one of {PADDINGS}, got {padding!r}")
@@ -139,7 +140,7 @@ class MobileNetV2(Backbone):
             for index in range(blocks):
                 stride = first_stride if index == 0 else 1
                 phase = next(phases) if stride == 2 else None
-                dilation = 2 if len(layers) > _DILATED_AFTER else 1
+                dilation = 2 if dilated and len(layers) > _DILATED_AFTER else 1
                 layers.append(_Block(width, channels, stride, expansion, phase, dilation))
                 width = channels
         layers.append(_Conv(width, 1280))

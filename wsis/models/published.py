@@ -56,7 +56,5 @@ def published_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if both and not torch.equal(stripped[copy], stripped[original]):
             raise ConfigError(f"checkpoint: {copy} and {original} differ, expected two names of one tensor")
     if not any(key.startswith("backbone.") for key in result):
-        raise ConfigError(
-            "checkpoint: no key begins with resnet50.; this is not a published IRNet checkpoint"
-        )
+        raise ConfigError("checkpoint: no key begins with resnet50.; this is not a published IRNet checkpoint")
     return result

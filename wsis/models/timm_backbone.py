@@ -39,9 +39,7 @@ class TimmBackbone(Backbone):
         widths = self.model.feature_info.channels()
         last = {stride: index for index, stride in enumerate(strides)}
         if not {4, 8, 16} <= set(last):
-            raise ConfigError(
-                f"backbone: timm:{name} has features at strides {strides}, expected 4, 8 and 16"
-            )
+            raise ConfigError(f"backbone: timm:{name} has features at strides {strides}, expected 4, 8 and 16")
         first16 = strides.index(16)
         self._pool_first = 2 in last
         self._taps = (last.get(2, last[4]), last[4], last[8], first16, len(strides) - 1)

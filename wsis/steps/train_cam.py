@@ -41,7 +41,7 @@ class Config:
     Attributes:
         data: training images and their tags.
         out: folder of the run.
-        backbone: resnet50, mobilenet_v2, tiny or timm:NAME.
+        backbone: resnet50, mobilenet_v2, mobilenet_v2_dilated, tiny or timm:NAME.
         weights: file with the backbone's ImageNet weights, or imagenet to fetch them for resnet50; empty =
             random.
         trainable_from: first stage (0 to 4) of the backbone that learns; -1 = what the backbone recommends.

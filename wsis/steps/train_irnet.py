@@ -47,7 +47,7 @@ class Config:
         data: training images.
         seeds: folder of the seed maps, from make-seed-labels.
         out: folder of the run.
-        backbone: resnet50, mobilenet_v2, tiny or timm:NAME.
+        backbone: resnet50, mobilenet_v2, mobilenet_v2_dilated, tiny or timm:NAME.
         weights: file with the backbone's ImageNet weights, or imagenet to fetch them for resnet50; empty =
             random.
         cam_weights: take the backbone of this classifier (from train-cam) instead of weights.

@@ -32,8 +32,7 @@ class BatchPlan:
     def __init__(self, num_images: int, batch_size: int, steps: int, seed: int):
         if num_images < batch_size:
             raise ConfigError(
-                f"optim.batch_size: got {batch_size}, expected at most the number of training images,"
-                f" {num_images}"
+                f"optim.batch_size: got {batch_size}, expected at most the number of training images, {num_images}"
             )
         self.num_images, self.batch_size, self.steps, self.seed = num_images, batch_size, steps, seed
         self.start, self.rank, self.world = 0, 0, 1
@@ -114,8 +113,7 @@ class TrainingData(pl.LightningDataModule):
             self.plan.rank, self.plan.world = trainer.global_rank, trainer.world_size
         if self.plan.batch_size % self.plan.world:
             raise ConfigError(
-                f"optim.batch_size: got {self.plan.batch_size}, expected a multiple of the"
-                f" {self.plan.world} processes"
+                f"optim.batch_size: got {self.plan.batch_size}, expected a multiple of the {self.plan.world} processes"
             )
         return DataLoader(
             self.data,

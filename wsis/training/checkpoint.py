@@ -82,8 +82,7 @@ def read_meta(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ConfigError(f"checkpoint: {file} does not describe a network (format, kind, sha256, backbone)")
     if meta["format"] != NETWORK_FORMAT:
         raise ConfigError(
-            f"checkpoint: {file} has format {meta['format']}, this version reads {NETWORK_FORMAT};"
-            " update wsis"
+            f"checkpoint: {file} has format {meta['format']}, this version reads {NETWORK_FORMAT}; update wsis"
         )
     if meta["kind"] not in KINDS:
         raise ConfigError(f"checkpoint: {file} holds a {meta['kind']!r}, expected one of {', '.join(KINDS)}")

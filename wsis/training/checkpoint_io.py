@@ -39,9 +39,7 @@ class SafetensorsIO(CheckpointIO):
         sha256 = save_tensors(path, tensors)
         write_json(path.with_suffix(".json"), {"format": STATE_FORMAT, "sha256": sha256, "tree": tree})
 
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: Any = None
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: Any = None) -> dict[str, Any]:
         """Read what ``save_checkpoint`` wrote; ``ConfigError`` if it does not verify."""
         state = read_state(Path(path))
         return torch.utils._pytree.tree_map_only(Tensor, lambda t: t.to(_device(map_location)), state)

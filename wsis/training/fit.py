@@ -116,6 +116,7 @@ def fit(
     log = _Log(folder, machine, plan)
     if start < last:
         trainer = _trainer(folder, machine, log, last - start)
+        training.train()
         trainer.fit(training, datamodule=TrainingData(data, plan, machine.workers))
         if trainer.interrupted:
             raise KeyboardInterrupt
@@ -215,9 +216,7 @@ class _Log(Callback):
         module.log_dict({**means, "lr": rate, "images_per_second": speed}, logger=True, rank_zero_only=True)
         if trainer.is_global_zero and not trainer.progress_bar_callback:
             parts = "  ".join(f"{key} {value:.4f}" for key, value in means.items())
-            print(
-                f"step {step}/{self.plan.steps}  {parts}  {speed:.1f} images/s", file=sys.stderr, flush=True
-            )
+            print(f"step {step}/{self.plan.steps}  {parts}  {speed:.1f} images/s", file=sys.stderr, flush=True)
         self._sums, self._count, self._since = {}, 0, time.monotonic()
 
     def _record(self, row: Mapping[str, Any]) -> None:
