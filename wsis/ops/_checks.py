@@ -97,13 +97,13 @@ def check_finite(op: str, name: str, value: Tensor) -> None:
         return
     if value.is_cuda and torch.cuda.is_current_stream_capturing():
         return
-    finite = torch.isfinite(value)
-    if not bool(finite.all()):
-        where = (~finite).nonzero()
-        raise ValueError(
-            f"{op}: {name} must be finite, got {where.shape[0]} NaN or infinite values, "
-            f"first at {where[0].tolist()}"
-        )
+    if value.numel() == 0 or all(map(math.isfinite, torch.stack(torch.aminmax(value.detach())).tolist())):
+        return
+    where = (~torch.isfinite(value)).nonzero()
+    raise ValueError(
+        f"{op}: {name} must be finite, got {where.shape[0]} NaN or infinite values, "
+        f"first at {where[0].tolist()}"
+    )
 
 
 def check_index(op: str, name: str, value: Tensor, bound: int, what: str) -> None:
