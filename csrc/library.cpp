@@ -33,6 +33,11 @@ STABLE_TORCH_LIBRARY(wsis, m) {
       "instance_stats(Tensor ids, Tensor? scores, Tensor? sizes, int capacity) -> (Tensor area, Tensor box, "
       "Tensor moment, Tensor score_max, Tensor score_sum, Tensor peak, Tensor outside)");
 
+  m.def("filter_ids(Tensor ids, int min_area, int max_area) -> (Tensor kept, Tensor counts)");
+
+  // What a network says of each pixel's own class (BESTIE, section 3.3).
+  m.def("class_scores(Tensor semantic, Tensor center, Tensor labels) -> (Tensor probability, Tensor heat)");
+
   // Local maxima of heatmaps, and the table that belongs to them (BESTIE, section 3.3).
   m.def("peak_mask(Tensor heatmap, Tensor? ids, int window, float threshold) -> Tensor");
 

@@ -1,0 +1,76 @@
+"""The three losses of BESTIE against the golden cases, and where nothing is supervised."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.golden_cases import SEEDS, load_scene, tensor
+from wsis.losses import center_offset as losses
+from wsis.structures import CenterOffsetTarget
+
+
+def target_of(scene, name: str = "pseudo_cls") -> CenterOffsetTarget:
+    return CenterOffsetTarget(*(tensor(scene, f"{name}_{part}")[None] for part in ("center", "offset", "weight")))
+
+
+def prediction_of(scene) -> SimpleNamespace:
+    return SimpleNamespace(
+        semantic=tensor(scene, "in_seg_logits")[None],
+        center=tensor(scene, "in_center")[None],
+        offset=tensor(scene, "in_offset")[None],
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_losses_match_golden(seed: int):
+    scene = load_scene(seed)
+    prediction, target = prediction_of(scene), target_of(scene)
+    made = losses.center_offset_loss(prediction, tensor(scene, "in_ir_label")[None], target)
+    for name, got in (("loss_seg", made.semantic), ("loss_center", made.center), ("loss_offset", made.offset)):
+        assert got.item() == pytest.approx(float(scene[name]), rel=1e-4, abs=1e-6)
+    assert made.total.item() == pytest.approx(
+        made.semantic.item() + 200 * made.center.item() + 0.01 * made.offset.item(), rel=1e-6
+    )
+
+
+def test_refined_targets_are_averaged_in():
+    scene = load_scene(0)
+    prediction, pseudo, refined = prediction_of(scene), target_of(scene), target_of(scene, "refine_cls")
+    semantic = tensor(scene, "in_ir_label")[None]
+    first, second = (losses.center_offset_loss(prediction, semantic, t) for t in (pseudo, refined))
+    both = losses.center_offset_loss(prediction, semantic, pseudo, refined)
+    assert torch.allclose(both.center, (first.center + second.center) / 2)
+    assert torch.allclose(both.offset, (first.offset + second.offset) / 2)
+    points = losses.center_offset_loss(prediction, semantic, pseudo, refined, supervision="point")
+    assert torch.equal(points.center, first.center) and torch.equal(points.offset, both.offset)
+
+
+def test_hardest_pixels_count_ignored_ones_among_all():
+    logits = torch.zeros(1, 2, 2, 5)
+    target = torch.full((1, 2, 5), 255)
+    target[0, 0, 0] = 1
+    assert losses.semantic_loss(logits, target).item() == pytest.approx(torch.tensor(2.0).log().item() / 2)
+    assert losses.semantic_loss(logits, torch.full_like(target, 255)).item() == 0
+
+
+def test_nothing_supervised_costs_nothing_and_has_a_gradient():
+    center = torch.randn(2, 3, 4, 5, requires_grad=True)
+    nothing = CenterOffsetTarget(torch.ones(2, 3, 4, 5), torch.ones(2, 2, 4, 5), torch.zeros(2, 1, 4, 5))
+    loss = losses.center_loss(center, nothing)
+    loss.backward()
+    assert loss.item() == 0 and torch.equal(center.grad, torch.zeros_like(center))
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="semantic_loss: hardest must be .*got 0"):
+        losses.semantic_loss(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3), 0)
+    with pytest.raises(ValueError, match="semantic_loss: expected"):
+        losses.semantic_loss(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 4))
+    target = CenterOffsetTarget(torch.ones(1, 3, 4, 5), torch.ones(1, 2, 4, 5), torch.zeros(1, 1, 4, 5))
+    with pytest.raises(ValueError, match="center_loss: prediction must have the shape"):
+        losses.center_loss(torch.zeros(1, 2, 4, 5), target)
+    with pytest.raises(ValueError, match="supervision must be"):
+        losses.center_offset_loss(None, None, target, supervision="box")

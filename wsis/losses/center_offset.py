@@ -1,0 +1,111 @@
+"""BESTIE's training losses (Kim et al., CVPR 2022, section 3.4). Sums and counts run over the whole batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsis.labels.center_offset.inputs import Prediction
+from wsis.structures import CenterOffsetTarget
+
+__all__ = ["CenterOffsetLoss", "center_loss", "center_offset_loss", "offset_loss", "semantic_loss"]
+
+IGNORE = 255
+SEMANTIC_WEIGHT, CENTER_WEIGHT, OFFSET_WEIGHT = 1.0, 200.0, 0.01
+
+
+class CenterOffsetLoss(NamedTuple):
+    """``total`` (scalar) and the three parts it is made from, without their factors."""
+
+    total: Tensor
+    semantic: Tensor
+    center: Tensor
+    offset: Tensor
+
+
+def semantic_loss(logits: Tensor, target: Tensor, hardest: float = 0.2) -> Tensor:
+    """Cross entropy, mean of the hardest pixels of the batch.
+
+    Args:
+        logits: ``[B, C + 1, H, W]``, background first.
+        target: ``[B, H, W]`` integers, 0 = background, class + 1; an ignored pixel (255) has loss 0, but counts
+            among all.
+        hardest: share of all pixels that is averaged, at least one pixel.
+
+    Raises:
+        ValueError: shapes that do not fit, or a share outside ``(0, 1]``.
+    """
+    owner = "semantic_loss"
+    if not 0 < hardest <= 1:
+        raise ValueError(f"{owner}: hardest must be above 0 and at most 1, got {hardest}")
+    if logits.dim() != 4 or tuple(target.shape) != (logits.shape[0], *logits.shape[2:]):
+        raise ValueError(
+            f"{owner}: expected logits [B, C + 1, H, W] and target [B, H, W], got {list(logits.shape)} and "
+            f"{list(target.shape)}"
+        )
+    loss = F.cross_entropy(logits.float(), target.long(), ignore_index=IGNORE, reduction="none").flatten()
+    if loss.numel() == 0:
+        return loss.sum()
+    return loss.topk(max(1, int(hardest * loss.numel())), sorted=False).values.mean()
+
+
+def center_loss(prediction: Tensor, target: CenterOffsetTarget) -> Tensor:
+    """Weighted squared error of the centre heatmaps ``[B, C, H, W]``, summed over the channels."""
+    _expect("center_loss", prediction, target.center)
+    return _weighted((prediction.float() - target.center).square().sum(1, keepdim=True), target.weight)
+
+
+def offset_loss(prediction: Tensor, target: CenterOffsetTarget) -> Tensor:
+    """Weighted absolute error of the offsets ``[B, 2, H, W]``, summed over both components."""
+    _expect("offset_loss", prediction, target.offset)
+    return _weighted((prediction.float() - target.offset).abs().sum(1, keepdim=True), target.weight)
+
+
+def center_offset_loss(
+    prediction: Prediction,
+    semantic: Tensor,
+    pseudo: CenterOffsetTarget,
+    refined: CenterOffsetTarget | None = None,
+    *,
+    supervision: str = "image",
+    weights: tuple[float, float, float] = (SEMANTIC_WEIGHT, CENTER_WEIGHT, OFFSET_WEIGHT),
+) -> CenterOffsetLoss:
+    """What the network minimises.
+
+    Args:
+        prediction: raw maps ``semantic``, ``center``, ``offset``.
+        semantic: ``[B, H, W]`` integers, the given semantic map, 255 = ignore.
+        pseudo: targets of ``pseudo_targets``.
+        refined: targets of ``refine``; centre and offset losses are then the mean of those on both targets, under
+            point supervision the offset loss alone.
+        supervision: ``"image"`` or ``"point"``.
+        weights: factors of the semantic, centre and offset loss.
+
+    Raises:
+        ValueError: shapes that do not fit, or an unknown supervision.
+    """
+    if supervision not in ("image", "point"):
+        raise ValueError(f'center_offset_loss: supervision must be "image" or "point", got {supervision!r}')
+    seg = semantic_loss(prediction.semantic, semantic)
+    center, offset = center_loss(prediction.center, pseudo), offset_loss(prediction.offset, pseudo)
+    if refined is not None:
+        offset = (offset + offset_loss(prediction.offset, refined)) / 2
+        if supervision == "image":
+            center = (center + center_loss(prediction.center, refined)) / 2
+    total = weights[0] * seg + weights[1] * center + weights[2] * offset
+    return CenterOffsetLoss(total, seg, center, offset)
+
+
+def _expect(owner: str, prediction: Tensor, target: Tensor) -> None:
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"{owner}: prediction must have the shape of its target {list(target.shape)}, got {list(prediction.shape)}"
+        )
+
+
+def _weighted(loss: Tensor, weight: Tensor) -> Tensor:
+    """``sum(loss * weight)`` over the number of pixels with a weight; 0 when there is none."""
+    count = (weight > 0).sum().clamp_min(1)
+    return (loss * weight).sum() / count
