@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["ORDERS", "Simulator", "SimulatorFault", "build", "kernel_sources"]
+__all__ = ["ORDERS", "Simulator", "SimulatorFault", "Struct", "build", "kernel_sources"]
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -87,6 +87,30 @@ def build(name: str, sources: Iterable[Path], *, sanitize: bool = False) -> Path
     return library
 
 
+_SCALARS = {
+    np.bool_: ctypes.c_bool,
+    np.uint8: ctypes.c_uint8,
+    np.uint16: ctypes.c_uint16,
+    np.int32: ctypes.c_int32,
+    np.uint32: ctypes.c_uint32,
+    np.int64: ctypes.c_int64,
+    np.uint64: ctypes.c_uint64,
+    np.float32: ctypes.c_float,
+    np.float64: ctypes.c_double,
+    bool: ctypes.c_bool,
+    int: ctypes.c_int64,
+    float: ctypes.c_double,
+}
+_TEMPLATE_CODES = {"h": "uint8", "t": "uint16", "j": "uint32", "m": "uint64", "f": "float32", "d": "float64"}
+
+
+class Struct:
+    """The members of a C++ struct that is passed by reference, in order; a Python ``int`` is an ``int64_t``."""
+
+    def __init__(self, *members: object) -> None:
+        self.members = members
+
+
 class _Buffer:
     """A copy of an array between two guards; under AddressSanitizer, memory of exactly its size instead."""
 
@@ -108,7 +132,7 @@ class _Buffer:
 
     def collect(self, name: str, position: int) -> None:
         """Writes the result back and complains about bytes that nobody may write."""
-        what = f"{name}: argument {position}"
+        what = f"{name}: array {position}"
         after = ctypes.string_at(self.address, len(self.before))
         if self.libc is not None:
             self.libc.free(self.address)
@@ -125,15 +149,16 @@ class _Buffer:
 
 
 class Simulator:
-    """The host functions ``*_cuda`` of a library made by :func:`build`.
+    """The functions of namespace ``wsis`` in a library made by :func:`build`.
 
-    ``simulator.call("name", *arguments, order="random", seed=3)`` calls ``wsis::name``. NumPy arrays are passed as
-    pointers: read-only ones as inputs, which must come back unchanged, others as outputs. ``None`` is a null
-    pointer, an ``int`` any integer, a ``float`` a double, a ``np.float32`` a float; ctypes values go as they are.
+    ``simulator.call("name", *arguments, order="random", seed=3)`` calls the host function ``wsis::name``; one
+    instantiation of a template is called ``name<uint8>``. NumPy arrays are passed as pointers: read-only ones as
+    inputs, which must come back unchanged, others as outputs. ``None`` is a null pointer, an ``int`` any integer, a
+    ``float`` a double, a ``np.float32`` a float, a :class:`Struct` a reference to a struct.
 
     Raises:
-        SimulatorFault: the launch was refused (``.args[0]`` names the CUDA error code), the kernel deadlocked or
-            its threads met at different barriers, or wrote where it must not.
+        SimulatorFault: the launch was refused (the text names the CUDA error code), the kernel deadlocked or its
+            threads met at different barriers, or wrote where it must not.
     """
 
     def __init__(self, library: Path, *, exact: bool = False) -> None:
@@ -147,32 +172,51 @@ class Simulator:
         self.symbols = {}
         for symbol in re.findall(r"\b(_ZN4wsis\d+\w+)$", listing, re.M):
             length, rest = re.match(r"_ZN4wsis(\d+)(\w+)", symbol).groups()
-            if rest[: int(length)].endswith("_cuda"):
-                self.symbols[rest[: int(length)]] = symbol
+            name, rest = rest[: int(length)], rest[int(length) :]
+            template = re.match(r"I(\w)E", rest)
+            if template:
+                name += f"<{_TEMPLATE_CODES.get(template[1], template[1])}>"
+            self.symbols[name] = symbol
+
+    def host_functions(self) -> set[str]:
+        """Names, without template arguments, of everything that launches kernels."""
+        return {name.split("<")[0] for name in self.symbols if re.search(r"_cuda(<\w+>)?$", name)}
 
     def call(self, name: str, *arguments: object, order: str = "forward", seed: int = 1) -> None:
-        function = getattr(self.library, self.symbols[name])
-        function.restype = ctypes.c_int
-        buffers: dict[int, _Buffer] = {}
-        values = []
-        for position, argument in enumerate(arguments):
-            if isinstance(argument, np.ndarray):
-                buffers[position] = _Buffer(argument, self.exact)
-                values.append(ctypes.c_void_p(buffers[position].address))
-            elif argument is None:
-                values.append(ctypes.c_void_p(None))
-            elif isinstance(argument, np.float32):
-                values.append(ctypes.c_float(float(argument)))
-            elif isinstance(argument, float):
-                values.append(ctypes.c_double(argument))
-            elif isinstance(argument, (int, np.integer)):
-                values.append(ctypes.c_int64(int(argument)))
-            else:
-                values.append(argument)
-        self.library.cusim_configure(ORDERS.index(order), seed)
-        code = function(*values)
+        """Runs a host function; outputs are written into their arrays."""
+        code = self._run(name, arguments, ctypes.c_int, order, seed)
         if code != 0:
             text = self.library.cusim_error().decode() if code == 719 else "the launch was refused"
             raise SimulatorFault(f"{name}: CUDA error {code}: {text}")
-        for position, buffer in buffers.items():
-            buffer.collect(name, position)
+
+    def value(self, name: str, *arguments: object) -> int:
+        """What a function that returns an ``int64_t`` answers."""
+        return self._run(name, arguments, ctypes.c_int64, "forward", 1)
+
+    def _run(self, name: str, arguments: Sequence[object], result: type, order: str, seed: int) -> int:
+        function = getattr(self.library, self.symbols[name])
+        function.restype = result
+        buffers: list[_Buffer] = []
+        values = [self._convert(argument, buffers) for argument in arguments]
+        self.library.cusim_configure(ORDERS.index(order), seed)
+        answer = function(*values)
+        if result is not ctypes.c_int or answer == 0:
+            for position, buffer in enumerate(buffers):
+                buffer.collect(name, position)
+        return answer
+
+    def _convert(self, argument: object, buffers: list[_Buffer]) -> object:
+        if argument is None:
+            return ctypes.c_void_p(None)
+        if isinstance(argument, np.ndarray):
+            buffers.append(_Buffer(argument, self.exact))
+            return ctypes.c_void_p(buffers[-1].address)
+        if isinstance(argument, Struct):
+            members = [self._convert(member, buffers) for member in argument.members]
+            fields = [(f"member{i}", type(member)) for i, member in enumerate(members)]
+            struct = type("Members", (ctypes.Structure,), {"_fields_": fields})
+            return ctypes.byref(struct(*members))
+        scalar = _SCALARS.get(type(argument))
+        if scalar is None:
+            raise TypeError(f"cannot pass a {type(argument).__name__} to a kernel")
+        return scalar(argument)

@@ -64,7 +64,7 @@ def test_wrong_results_show_in_some_order(planted, kernel, fault):
     ("kernel", "fault", "text"),
     [
         (_sum, 5, "wrote behind its 256 bytes of dynamic shared memory"),
-        (_sum, 6, "argument 1: bytes behind the buffer were written"),
+        (_sum, 6, "array 1: bytes behind the buffer were written"),
         (_sum, 8, r"divergent __syncthreads: thread \d+ waits at faults.cu:\d+, thread \d+ at faults.cu:\d+"),
         (_warp, 9, r"deadlock: 16 threads wait in a warp operation at faults.cu:\d+; 16 have exited"),
         (_warp, 10, "meet in __\\w+_sync and, at faults.cu:\\d+, in __\\w+_sync"),
@@ -78,7 +78,7 @@ def test_faults_are_named_with_their_line(planted, order, kernel, fault, text):
 def test_an_input_that_is_written_is_noticed(planted):
     frozen = VALUES.copy()
     frozen.flags.writeable = False
-    with pytest.raises(SimulatorFault, match="argument 0: an input was written"):
+    with pytest.raises(SimulatorFault, match="array 0: an input was written"):
         planted.call("faulty_neighbour_cuda", frozen, 2, 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tests.cuda_sim.simulator import HERE
+from tests.cuda_sim.simulator import HERE, Struct
 from wsis import ops
 
 
@@ -92,7 +92,151 @@ def test_peak_mask(kernels, order):
         assert np.array_equal(got, want.numpy())
 
 
+def _ids(batch: int, height: int, width: int, capacity: int) -> torch.Tensor:
+    """Patches of ids 0..capacity with single pixels between."""
+    g = _generator(capacity)
+    coarse = torch.randint(0, capacity + 1, (batch, height // 4 + 1, width // 4 + 1), generator=g)
+    ids = coarse.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, :height, :width].clone()
+    noise = torch.randint(0, capacity + 1, ids.shape, generator=g)
+    return torch.where(torch.rand(ids.shape, generator=g) < 0.1, noise, ids).int().contiguous()
+
+
+_SIZES = torch.tensor([[19, 45], [11, 30]], dtype=torch.int32)
+
+
+def test_connected_components(kernels, order):
+    batch, height, width = 2, 19, 45
+    for dtype, sizes, background, connectivity in (
+        (torch.uint8, None, 0, 8), (torch.int32, _SIZES, 0, 4), (torch.int64, _SIZES, None, 8),
+        (torch.int16, None, 2, 4),
+    ):  # fmt: skip
+        labels = _ids(batch, height, width, 3).to(dtype)
+        want_ids, want_counts = torch.ops.wsis.connected_components(labels, sizes, connectivity, background)
+        unsigned = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}[dtype.itemsize]
+        ids, counts = np.empty((batch, height, width), np.int32), np.empty(batch, np.int32)
+        problem = Struct(
+            _input(labels), None if sizes is None else _input(sizes), ids, counts, batch, height, width,
+            unsigned(background or 0), background is not None, connectivity == 8,
+        )  # fmt: skip
+        chunks = batch * (-(-height * width // 1024))
+        scratch = Struct(
+            np.empty_like(ids), np.empty(chunks, np.int32), np.empty(chunks + 1, np.int64), np.empty(1, np.int64)
+        )
+        name = "connected_components_cuda"
+        kernels.call(f"{name}<{np.dtype(unsigned).name}>", problem, scratch, None, order=order)
+        assert np.array_equal(counts, want_counts.numpy())
+        assert np.array_equal(ids, want_ids.numpy())
+
+
+def test_instance_stats(kernels, order):
+    batch, height, width, capacity = 2, 19, 45, 9
+    ids = _ids(batch, height, width, capacity + 2)
+    scores = torch.randint(-8, 9, ids.shape, generator=_generator()).float() / 4
+    for table, given in ((None, scores), (_SIZES, scores), (_SIZES, None)):
+        want = torch.ops.wsis.instance_stats(ids, given, table, capacity)
+        got = [np.empty(t.shape, t.numpy().dtype) for t in want]
+        kernels.call(
+            "instance_stats_cuda",
+            Struct(
+                _input(ids), None if given is None else _input(given), None if table is None else _input(table),
+                batch, height, width, capacity, *got,
+            ),
+            None, order=order,
+        )  # fmt: skip
+        for a, b in zip(got, want):
+            np.testing.assert_allclose(a, b.numpy(), rtol=1e-6)
+
+
+def test_mask_rle(kernels, order):
+    batch, height, width, capacity = 2, 37, 21, 6
+    ids = _ids(batch, height, width, capacity)
+    for sizes in (None, torch.tensor([[37, 21], [30, 9]], dtype=torch.int32)):
+        want = torch.ops.wsis.mask_rle(ids, sizes, capacity)
+        problem = Struct(_input(ids), None if sizes is None else _input(sizes), batch, height, width, capacity)
+        strips, keys = batch * width * (-(-height // 32)), batch * capacity
+        count, count_offsets = np.empty(strips, np.int32), np.empty(strips + 1, np.int64)
+        partial = np.empty(8, np.int64)
+        first = [count, count_offsets, partial]
+        kernels.call("mask_rle_count_cuda", problem, Struct(*first, 0, *[None] * 12), None, order=order)
+        changes = int(count_offsets[-1])
+        kinds = (
+            (changes, np.uint32), (changes, np.int32), (keys, np.int32), (keys, np.int64), (keys, np.int64),
+            (keys + 1, np.int64), (keys, np.int32), (keys + 1, np.int64), (changes, np.int64), (changes, np.int64),
+            (changes, np.int32), (changes + 1, np.int64),
+        )  # fmt: skip
+        second = [np.empty(size, kind) for size, kind in kinds]
+        scratch = Struct(*first, changes, *second)
+        kernels.call("mask_rle_group_cuda", problem, scratch, None, order=order)
+        rows, size = int(second[7][-1]), int(second[11][-1])
+        got = [np.empty(n, k) for n, k in ((rows, np.int64), (rows, np.int64), (rows + 1, np.int64), (size, np.uint8))]
+        kernels.call("mask_rle_write_cuda", problem, scratch, Struct(*got), None, order=order)
+        for a, b in zip(got, want):
+            assert np.array_equal(a, b.numpy())
+
+
+def test_group_pixels(kernels, order):
+    batch, height, width, count = 2, 13, 21, 14
+    g = _generator()
+    offsets = 4 * torch.randn(batch, 2, height, width, generator=g)
+    foreground = _ids(batch, height, width, 4)
+    image = torch.arange(count) // 7
+    component = torch.randint(1, 5, (count,), generator=g) + (image << 32)
+    component, rank = component.sort(stable=True)
+    yx = torch.rand(count, 2, generator=g) * torch.tensor([height, width])
+    ids = (torch.arange(count)[rank] % 7 + 1).int()
+    want = torch.ops.wsis.group_pixels(offsets, foreground, yx, component, ids)
+    got = np.empty(want.shape, np.int32)
+    kernels.call(
+        "group_pixels_cuda", _input(offsets), _input(foreground), _input(yx), _input(component), _input(ids), got,
+        batch, height, width, count, None, order=order,
+    )  # fmt: skip
+    assert np.array_equal(got, want.numpy())
+
+
+def test_center_target(kernels, order):
+    batch, classes, height, width, reach = 2, 3, 24, 31, 5
+    g = _generator()
+    ids = _ids(batch, height, width, 6)
+    key = torch.tensor([1, 3, 4, 6, (1 << 32) + 2, (1 << 32) + 5])
+    label = torch.randint(0, classes, (6,), generator=g)
+    score = torch.rand(6, generator=g)
+    yx = torch.stack([torch.randint(-3, height + 3, (6,), generator=g), torch.randint(0, width, (6,), generator=g)], 1)
+    bell = torch.exp(-torch.arange(2 * reach**2 + 1) / 8.0)
+    want = torch.ops.wsis.center_target(ids, key, label, score, yx, bell, classes, reach)
+    got = [np.zeros(t.shape, np.float32) for t in want]
+    kernels.call(
+        "center_target_cuda", _input(ids), _input(key), _input(label), _input(score), _input(yx), _input(bell), *got,
+        Struct(batch, classes, height, width, 6, reach), None, order=order,
+    )  # fmt: skip
+    for a, b in zip(got, want):
+        assert np.array_equal(a, b.numpy())
+
+
+def test_dense_crf(kernels, order):
+    batch, sets, height, width, most = 2, 3, 9, 14, 3
+    g = _generator()
+    images = torch.randint(0, 256, (batch, 3, height, width), generator=g, dtype=torch.uint8)
+    labels = _ids(sets, height, width, 1).to(torch.uint8)
+    counts, index = torch.tensor([3, 2, 2], dtype=torch.int32), torch.tensor([0, 0, 1], dtype=torch.int32)
+    sizes = torch.tensor([[9, 14], [7, 10]], dtype=torch.int32)
+    options = (0.7, 3, 3.0, 3.0, 50.0, 5.0, 10.0)
+    for classes in (0, most):
+        want = torch.ops.wsis.dense_crf(images, labels, counts, index, sizes, *options, classes)
+        got = np.empty(want.shape, want.numpy().dtype)
+        data = Struct(
+            _input(images), _input(labels), _input(counts), _input(index), _input(sizes),
+            None if classes else got, got if classes else None, batch, sets, height, width, np.int32(classes),
+        )  # fmt: skip
+        parameters = Struct(*(np.int32(v) if isinstance(v, int) else np.float32(v) for v in options))
+        workspace = np.empty(kernels.value("dense_crf_workspace", data), np.uint8)
+        kernels.call("dense_crf_cuda", data, parameters, workspace, None, order=order)
+        if classes:
+            np.testing.assert_allclose(got, want.numpy(), rtol=1e-4, atol=1e-5)
+        else:
+            assert np.array_equal(got, want.numpy())
+
+
 def test_every_kernel_is_tested(kernels):
     """A host function that no test of this folder names would be CUDA code that never ran."""
     text = "".join(path.read_text() for path in HERE.glob("test_*.py"))
-    assert not [name for name in kernels.symbols if f'"{name}"' not in text]
+    assert not [name for name in kernels.host_functions() if f'"{name}"' not in text]
