@@ -36,6 +36,12 @@ void check_tables(const int64_t* image_index, const int32_t* sizes, const WalkSh
                "sizes must be at most the padded size");
 }
 
+void check_gradient(const Tensor& grad, const Tensor& seeds) {
+  WSIS_CHECK(kOp, grad.dim() == 3 && grad.size(0) == seeds.size(0) && grad.size(1) == seeds.size(1) &&
+                      grad.size(2) == seeds.size(2) && grad.scalar_type() == seeds.scalar_type(),
+             "grad must be [M, h, w] of seeds' dtype");
+}
+
 WalkSeries series_of(int64_t num_steps, double tol, bool exact) {
   return exact ? exact_series(num_steps) : chebyshev_series(num_steps, tol);
 }
@@ -63,8 +69,39 @@ Tensor forward_cpu(const Tensor& seeds, const Tensor& boundary, const Tensor& im
   return walked;
 }
 
+// -> gradients of seeds and, if asked for, of the boundary (otherwise of size 0)
+std::tuple<Tensor, Tensor> backward_cpu(const Tensor& grad, const Tensor& seeds, const Tensor& boundary,
+                                        const Tensor& image_index, std::optional<Tensor> sizes, int64_t radius,
+                                        double beta, int64_t num_steps, double tol, bool exact, bool need_boundary) {
+  const WalkShape shape = check(seeds, boundary, image_index, sizes, radius, num_steps);
+  check_gradient(grad, seeds);
+  const Tensor g = wsis::dense(grad), x = wsis::dense(seeds), edge = wsis::dense(boundary),
+               index = wsis::dense(image_index);
+  const std::optional<Tensor> table = dense(sizes);
+  Tensor grad_seeds = new_empty(x, {shape.M, shape.H, shape.W}, x.scalar_type());
+  Tensor grad_boundary = need_boundary ? new_empty(x, {shape.B, shape.H, shape.W}, x.scalar_type())
+                                       : new_empty(x, {0}, x.scalar_type());
+  if (shape.B * shape.H * shape.W == 0) return {grad_seeds, grad_boundary};
+  check_tables(in_ptr<int64_t>(index), in_ptr<int32_t>(table), shape);
+  const WalkSeries series = series_of(num_steps, tol, exact);
+  const auto run = [&]<class T>(T) {
+    if (need_boundary)
+      random_walk_backward_cpu(in_ptr<T>(g), in_ptr<T>(x), in_ptr<T>(edge), in_ptr<int64_t>(index),
+                               in_ptr<int32_t>(table), out_ptr<T>(grad_seeds), out_ptr<T>(grad_boundary), shape, beta,
+                               series);
+    else
+      random_walk_transposed_cpu(in_ptr<T>(g), in_ptr<T>(edge), in_ptr<int64_t>(index), in_ptr<int32_t>(table),
+                                 out_ptr<T>(grad_seeds), shape, beta, series);
+  };
+  x.scalar_type() == ScalarType::Double ? run(double()) : run(float());
+  return {grad_seeds, grad_boundary};
+}
+
 }  // namespace
 
-STABLE_TORCH_LIBRARY_IMPL(wsis, CPU, m) { m.impl("random_walk", TORCH_BOX(&forward_cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(wsis, CPU, m) {
+  m.impl("random_walk", TORCH_BOX(&forward_cpu));
+  m.impl("random_walk_backward", TORCH_BOX(&backward_cpu));
+}
 
 }  // namespace wsis

@@ -22,6 +22,9 @@ struct WalkSeries {
   std::vector<double> coefficients;  // [degree + 1]
   bool chebyshev;
 
+  // t_(k+1) = scale(k) W t_k - previous_scale(k) t_(k-1) for the one-step operator W
+  double scale(int64_t k) const { return chebyshev && k > 0 ? 2.0 : 1.0; }
+  double previous_scale(int64_t k) const { return chebyshev && k > 0 ? 1.0 : 0.0; }
   int64_t degree() const { return static_cast<int64_t>(coefficients.size()) - 1; }
 };
 
@@ -29,6 +32,17 @@ struct WalkSeries {
 template <class T>
 void random_walk_cpu(const T* seeds, const T* boundary, const int64_t* image_index, const int32_t* sizes, T* walked,
                      const WalkShape& shape, double beta, const WalkSeries& series);
+
+// grad: [M, H, W] -> grad_seeds [M, H, W]: the transposed walk.
+template <class T>
+void random_walk_transposed_cpu(const T* grad, const T* boundary, const int64_t* image_index, const int32_t* sizes,
+                                T* grad_seeds, const WalkShape& shape, double beta, const WalkSeries& series);
+
+// grad, seeds: [M, H, W]; boundary: [B, H, W] -> grad_seeds [M, H, W] and grad_boundary [B, H, W].
+template <class T>
+void random_walk_backward_cpu(const T* grad, const T* seeds, const T* boundary, const int64_t* image_index,
+                              const int32_t* sizes, T* grad_seeds, T* grad_boundary, const WalkShape& shape,
+                              double beta, const WalkSeries& series);
 
 constexpr double kIntegerPowerLimit = 64;
 
@@ -49,6 +63,14 @@ HOST_DEVICE T power(T a, double beta) {
 template <class T>
 HOST_DEVICE T edge_weight(T affinity, double beta) {
   return power(affinity < T(0) ? T(0) : affinity, beta);
+}
+
+// Derivative of edge_weight; 0 where the affinity is not positive, unless the weight is the affinity itself.
+template <class T>
+HOST_DEVICE T edge_weight_derivative(T affinity, double beta) {
+  if (beta == 0 || affinity < T(0)) return T(0);
+  if (affinity == T(0)) return beta == 1 ? T(1) : T(0);
+  return static_cast<T>(beta) * power(affinity, beta - 1);
 }
 
 // lambda^n = sum_k c_k T_k(lambda) with c_k = 2^(1-n) binom(n, (n-k)/2) for k = n, n-2, .., halved at k = 0

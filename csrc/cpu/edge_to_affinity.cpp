@@ -1,11 +1,12 @@
 #include "common/edge_to_affinity.h"
 
 #include "common/parallel.h"
+#include "cpu/path_rows.h"
 
 namespace wsis {
 namespace {
 
-constexpr int64_t kGrain = 4096;  // pixels a thread takes at least
+constexpr int64_t kRowsPerTask = 8;
 
 }  // namespace
 
@@ -13,15 +14,19 @@ template <class T>
 void edge_to_affinity_cpu(const T* boundary, T* affinity, int64_t B, int64_t h, int64_t w, int radius) {
   const PathTable table = make_path_table(radius);
   const PathView paths = view(table);
-  const int64_t P = paths.size, rows_per_task = std::max<int64_t>(1, kGrain / w);
-  // One task is one row of one offset's plane of one image.
-  parallel_for(0, B * P * h, rows_per_task, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t y = row % h, p = row / h % P, b = row / (h * P);
-      for (int64_t x = 0; x < w; ++x)
-        affinity[row * w + x] = pair_affinity(boundary + b * h * w, h, w, y, x, paths, static_cast<int>(p));
-    }
-  });
+  const Plane plane(h, w);
+  const int64_t tasks = (h + kRowsPerTask - 1) / kRowsPerTask;
+  for (int64_t b = 0; b < B; ++b) {
+    const Buffer<T> padded = padded_copy(boundary + b * h * w, w, plane);
+    parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
+      Buffer<T> row(plane.columns);
+      for (int64_t y = begin * kRowsPerTask; y < std::min(h, end * kRowsPerTask); ++y)
+        for (int p = 0; p < paths.size; ++p) {
+          affinity_row(padded.data(), plane, y, paths.path(p), paths.length(p), paths.offsets[p], row.data());
+          std::copy_n(row.data(), w, affinity + ((b * paths.size + p) * h + y) * w);
+        }
+    });
+  }
 }
 
 template <class T>
@@ -29,14 +34,16 @@ void edge_to_affinity_backward_cpu(const T* grad_affinity, const T* boundary, T*
                                    int64_t w, int radius) {
   const PathTable table = make_path_table(radius);
   const PathView paths = view(table);
-  parallel_for(0, B * h, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t y = row % h, b = row / h;
-      for (int64_t x = 0; x < w; ++x)
-        grad_boundary[row * w + x] = boundary_gradient(grad_affinity + b * paths.size * h * w, boundary + b * h * w, h,
-                                                       w, y, x, paths);
-    }
-  });
+  const Plane plane(h, w);
+  const int64_t rows_per_task = std::max<int64_t>(kRowsPerTask, (h + num_threads() - 1) / num_threads());
+  const int64_t tasks = (h + rows_per_task - 1) / rows_per_task;
+  for (int64_t b = 0; b < B; ++b) {
+    const Buffer<T> padded = padded_copy(boundary + b * h * w, w, plane);
+    parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
+      path_gradient_rows(grad_affinity + b * paths.size * h * w, padded.data(), plane, paths, begin * rows_per_task,
+                         std::min(h, end * rows_per_task), grad_boundary + b * h * w, w);
+    });
+  }
 }
 
 template void edge_to_affinity_cpu(const float*, float*, int64_t, int64_t, int64_t, int);

@@ -50,6 +50,14 @@ CPU_CLONES void add_row(const double* weights, const double* values, double* RES
   add_products(weights, values, sum, count);
 }
 
+CPU_CLONES void add_to_degree(const float* weights, double* RESTRICT degree, int64_t count) {
+  for (int64_t x = 0; x < count; ++x) degree[x] += weights[x];
+}
+
+CPU_CLONES void add_to_degree(const double* weights, double* RESTRICT degree, int64_t count) {
+  for (int64_t x = 0; x < count; ++x) degree[x] += weights[x];
+}
+
 }  // namespace
 
 template <class T>
@@ -59,36 +67,41 @@ Stencil<T>::Stencil(const T* boundary, int64_t stride, int64_t h, int64_t w, int
       paths(make_path_table(radius_)),
       order(order_by_row(paths)),
       weights_(plane.h * paths.size() * plane.pitch + kMargin),
-      inverse_degree_(plane.size()) {
+      degree_(plane.size(), T(0)),
+      inverse_degree_(plane.size(), T(1)) {
   const PathView view = wsis::view(paths);
+  const Buffer<T> padded = padded_copy(boundary, stride, plane);
   parallel_for(0, h, 8, [&](int64_t begin, int64_t end) {
     for (int64_t y = begin; y < end; ++y)
       for (int64_t p = 0; p < offsets(); ++p) {
         T* row = weights(y, p);
-        affinity_row(boundary, stride, h, w, y, view, order[p], row);
-        const Span span = pair_span(h, w, y, offset(p));
-        if (span.first < span.last) weights_row(row + span.first, span.last - span.first, beta);
+        affinity_row(padded.data(), plane, y, view.path(order[p]), view.length(order[p]), offset(p), row);
+        const Span span = pair_span(plane, y, offset(p));
+        weights_row(row, plane.columns, beta);
+        std::fill(row - kMargin, row + span.first, T(0));
+        std::fill(row + span.last, row + plane.columns, T(0));
       }
   });
+  std::fill_n(weights(h, 0) - kMargin, kMargin, T(0));
   fill_degrees();
 }
 
 template <class T>
 void Stencil<T>::fill_degrees() {
   parallel_for(0, plane.h, 8, [&](int64_t begin, int64_t end) {
-    std::vector<double> degree(plane.w);
+    std::vector<double> degree(plane.columns);
     for (int64_t y = begin; y < end; ++y) {
-      std::fill(degree.begin(), degree.end(), 1.0);
+      std::fill(degree.begin(), degree.end(), 0.0);
       for (int64_t p = 0; p < offsets(); ++p) {
         const Cell o = offset(p);
-        const T* below = weights(y, p);
-        for (int64_t x = 0; x < plane.w; ++x) degree[x] += below[x];
-        if (y < o.dy) continue;
-        const T* above = weights(y - o.dy, p) - o.dx;
-        for (int64_t x = 0; x < plane.w; ++x) degree[x] += above[x];
+        add_to_degree(weights(y, p), degree.data(), plane.columns);
+        if (y >= o.dy) add_to_degree(weights(y - o.dy, p) - o.dx, degree.data(), plane.columns);
       }
-      T* row = inverse_degree_.data() + plane.at(y);
-      for (int64_t x = 0; x < plane.w; ++x) row[x] = static_cast<T>(1.0 / degree[x]);
+      T *row = degree_.data() + plane.at(y), *inverse = inverse_degree_.data() + plane.at(y);
+      for (int64_t x = 0; x < plane.columns; ++x) {
+        row[x] = static_cast<T>(degree[x]);
+        inverse[x] = static_cast<T>(1.0 / (1.0 + degree[x]));
+      }
     }
   });
 }
@@ -98,25 +111,41 @@ void walk_rows(const Stencil<T>& stencil, const T* current, T* previous, T* sum,
                const Term& term, int64_t first, int64_t last) {
   const Plane& plane = stencil.plane;
   const T scale = static_cast<T>(term.scale), previous_scale = static_cast<T>(term.previous_scale),
-          weight = static_cast<T>(term.weight);
+          kept = static_cast<T>(term.scale - term.previous_scale), weight = static_cast<T>(term.weight);
   std::vector<T> total(plane.w);
   for (int64_t y = first; y < last; ++y)
     for (int64_t c = 0; c < count; ++c) {
       const T* now = current + c * plane_size;
-      std::copy_n(now + plane.at(y), plane.w, total.data());
+      std::fill(total.begin(), total.end(), T(0));
       for (int64_t p = 0; p < stencil.offsets(); ++p) {
         const Cell o = stencil.offset(p);
         if (y + o.dy < plane.h) add_row(stencil.weights(y, p), now + plane.at(y + o.dy) + o.dx, total.data(), plane.w);
         if (y >= o.dy)
           add_row(stencil.weights(y - o.dy, p) - o.dx, now + plane.at(y - o.dy) - o.dx, total.data(), plane.w);
       }
-      const T* inverse = stencil.inverse_degree(y);
+      const T *degree = stencil.degree(y), *inverse = stencil.inverse_degree(y), *here = now + plane.at(y);
       T* next = previous + c * plane_size + plane.at(y);
-      for (int64_t x = 0; x < plane.w; ++x) next[x] = scale * (inverse[x] * total[x]) - previous_scale * next[x];
+      for (int64_t x = 0; x < plane.w; ++x) {
+        const T drift = inverse[x] * (total[x] - degree[x] * here[x]);
+        next[x] = kept * here[x] + (previous_scale * (here[x] - next[x]) + scale * drift);
+      }
       if (weight == T(0)) continue;
       T* result = sum + c * plane_size + plane.at(y);
       for (int64_t x = 0; x < plane.w; ++x) result[x] += weight * next[x];
     }
+}
+
+template <>
+void walk_term(const Stencil<float>& stencil, const float* current, float* previous, float* sum, int64_t count,
+               int64_t plane_size, const Term& term) {
+  const auto rows = stencil.radius == 5 ? walk_rows_radius5 : walk_rows<float>;
+  rows(stencil, current, previous, sum, count, plane_size, term, 0, stencil.plane.h);
+}
+
+template <>
+void walk_term(const Stencil<double>& stencil, const double* current, double* previous, double* sum, int64_t count,
+               int64_t plane_size, const Term& term) {
+  walk_rows(stencil, current, previous, sum, count, plane_size, term, 0, stencil.plane.h);
 }
 
 template class Stencil<float>;

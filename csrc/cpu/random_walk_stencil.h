@@ -1,43 +1,12 @@
 // The transition stencil of one image on the CPU, and one step of the walk with it.
 #pragma once
 
-#include <cstddef>
-#include <memory>
-#include <new>
-
 #include "common/random_walk.h"
+#include "cpu/plane.h"
 
 namespace wsis {
 
-constexpr int64_t kMargin = 16;  // zero columns left of every row (and so right of the row before): >= kMaxRadius - 1
-constexpr int64_t kLanes = 16;   // rows are padded with zeros to a multiple of this
-
-// 64-byte aligned, zeroed memory.
-template <class T>
-class Buffer {
- public:
-  explicit Buffer(int64_t count)
-      : data_(static_cast<T*>(::operator new(std::max<int64_t>(1, count) * sizeof(T), std::align_val_t(64)))) {
-    std::fill(data_.get(), data_.get() + count, T(0));
-  }
-  T* data() { return data_.get(); }
-  const T* data() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(T* p) const { ::operator delete(p, std::align_val_t(64)); }
-  };
-  std::unique_ptr<T, Free> data_;
-};
-
-// How the planes of one image lie in memory: rows of `pitch` values of which w count, after a margin of zeros.
-struct Plane {
-  int64_t h, w, pitch;
-
-  Plane(int64_t h_, int64_t w_) : h(h_), w(w_), pitch(kMargin + (w_ + kLanes - 1) / kLanes * kLanes) {}
-  int64_t size() const { return h * pitch + kMargin; }
-  int64_t at(int64_t y) const { return y * pitch + kMargin; }
-};
+constexpr int64_t kMaxChannels = 32;  // planes that walk together: bounds the working memory of an image
 
 // One-sided edge weights and degrees of one image. weights(y, p)[x] joins (y, x) and (y, x) + offsets[p]; it is 0 where
 // that leaves the image, margins included. The offsets are sorted by dy, then dx.
@@ -48,7 +17,8 @@ class Stencil {
 
   const T* weights(int64_t y, int64_t p) const { return weights_.data() + kMargin + (y * offsets() + p) * plane.pitch; }
   T* weights(int64_t y, int64_t p) { return weights_.data() + kMargin + (y * offsets() + p) * plane.pitch; }
-  const T* inverse_degree(int64_t y) const { return inverse_degree_.data() + plane.at(y); }
+  const T* degree(int64_t y) const { return degree_.data() + plane.at(y); }  // without the pixel itself
+  const T* inverse_degree(int64_t y) const { return inverse_degree_.data() + plane.at(y); }  // with it
   int64_t offsets() const { return static_cast<int64_t>(order.size()); }
 
   const Plane plane;
@@ -59,17 +29,29 @@ class Stencil {
 
  private:
   void fill_degrees();
-  Buffer<T> weights_, inverse_degree_;
+  Buffer<T> weights_, degree_, inverse_degree_;
 };
 
-// One term of a recurrence: next = scale D^-1 A current - previous_scale previous, accumulated = sum + weight next.
+// One term of a recurrence: next = scale W current - previous_scale previous, sum += weight next. It is computed as
+// (scale - previous_scale) current + previous_scale (current - previous) + scale (W - 1) current, with (W - 1) current
+// as the sum over neighbours minus degree times current: where nothing flows nothing is rounded, so hundreds of terms
+// do not drift.
 struct Term {
   double scale, previous_scale, weight;
 };
+
+// Computes a term for all rows of `count` planes with the fastest kernel there is; see walk_rows.
+template <class T>
+void walk_term(const Stencil<T>& stencil, const T* current, T* previous, T* sum, int64_t count, int64_t plane_size,
+               const Term& term);
 
 // Computes a term for the rows [first, last) of `count` planes that lie plane_size apart. `previous` becomes `next`.
 template <class T>
 void walk_rows(const Stencil<T>& stencil, const T* current, T* previous, T* sum, int64_t count, int64_t plane_size,
                const Term& term, int64_t first, int64_t last);
+
+// The same at radius 5, vectorised by hand; at most kMaxChannels planes.
+void walk_rows_radius5(const Stencil<float>& stencil, const float* current, float* previous, float* sum, int64_t count,
+                       int64_t plane_size, const Term& term, int64_t first, int64_t last);
 
 }  // namespace wsis

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wsis import _library
+from wsis.ops._autograd import refuse_second_derivative
 from wsis.ops._checks import FLOATS, check_int, check_tensor
 
 __all__ = ["MAX_RADIUS", "edge_to_affinity", "neighbor_offsets"]
@@ -95,3 +96,4 @@ def _setup_context(ctx, inputs, output) -> None:
 
 
 torch.library.register_autograd("wsis::edge_to_affinity", _backward, setup_context=_setup_context)
+refuse_second_derivative(_OP)

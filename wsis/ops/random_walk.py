@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from wsis import _library
+from wsis.ops._autograd import refuse_second_derivative
 from wsis.ops._checks import (
     FLOATS,
     check_device,
@@ -40,27 +41,31 @@ def random_walk(
     tol: float = 1e-5,
     method: str = "chebyshev",
 ) -> Tensor:
-    r"""Spreads each seed map over its image, slowly across class boundaries.
+    """Spreads each seed map over its image, slowly across class boundaries.
 
-    With ``A_ij = affinity(i, j) ** beta`` for neighbours (:func:`wsis.ops.edge_to_affinity`), ``A_ii = 1`` and
-    ``T = A D^-1``, ``d_j = sum_i A_ij``, the result is the row vector ``seeds T^num_steps``: each output pixel is a
-    weighted mean of the seeds, so a constant map stays what it is. No matrix is built.
+    With ``A_ij = affinity(i, j) ** beta`` for neighbours (:func:`wsis.ops.edge_to_affinity`), ``A_ii = 1``,
+    ``d_j = sum_i A_ij`` and ``T = A D^-1``, the result is the row vector ``seeds T^num_steps``: each output
+    pixel is a weighted mean of the seeds, so a constant map stays what it is. No matrix is built.
+
+    Differentiable once in ``seeds`` and ``boundary``; of several equal maxima on a path the gradient goes to
+    the one :func:`wsis.ops.edge_to_affinity` chooses.
 
     Args:
         seeds: ``[M, h, w]`` float32 (float64 on the CPU), finite; any number of maps per image.
-        boundary: ``[B, h, w]`` in the dtype of ``seeds``: probabilities of a class boundary. Values that leave
-            [0, 1] by more than rounding (1e-6) are refused, as NaN and infinities are. (While a graph is traced or
-            captured nothing is refused: values above 1 then are 1, and non-finite ones spread.)
-        image_index: ``[M]`` integers, the image of each map; None: one map per image (``M == B``), or all maps of
-            the only image (``B == 1``).
-        sizes: ``[B, 2]`` integers, true (height, width) of padded images; what lies outside is neither read nor
-            reached, and 0 in the result.
+        boundary: ``[B, h, w]`` in the dtype of ``seeds``: probabilities of a class boundary. NaN, infinities
+            and values that leave [0, 1] by more than rounding (1e-6) are refused. While a graph is traced or
+            captured nothing can be refused: then a value above 1 counts as 1, and a non-finite one spreads.
+        image_index: ``[M]`` integers, the image of each map; None: one map per image (``M == B``), or all
+            maps of the only image (``B == 1``).
+        sizes: ``[B, 2]`` integers, true (height, width) of padded images; what lies outside is neither read
+            nor reached, and 0 in the result.
         radius: 1..16, neighbours at a distance below it.
         beta: 0 or more; the larger, the harder a boundary.
         num_steps: 0..1,000,000 steps of the walk.
-        tol: 0..1, how far the Chebyshev series may be from ``num_steps`` exact steps, relative to the seeds in the
-            degree-weighted 2-norm (default 1e-5: 72 terms in place of 256 steps).
-        method: ``"chebyshev"``, about ``sqrt(num_steps log(1 / tol))`` terms; or ``"power"``, ``num_steps`` steps.
+        tol: 0..1, how far the Chebyshev series may be from ``num_steps`` exact steps, relative to the seeds
+            in the degree-weighted 2-norm (default 1e-5: 72 terms in place of 256 steps).
+        method: ``"chebyshev"``, about ``sqrt(2 num_steps log(4 / tol))`` terms; or ``"power"``, exactly
+            ``num_steps`` steps.
 
     Returns:
         ``[M, h, w]`` in the dtype of ``seeds``.
@@ -116,8 +121,8 @@ def _image_index(image_index: Tensor | None, seeds: Tensor, boundary: Tensor) ->
         if batch == 1:
             return torch.zeros(count, dtype=torch.int64, device=seeds.device)
         raise ValueError(
-            f"{_OP}: image_index must say which of the {batch} images each of the {count} seed maps belongs to, "
-            "got None (allowed for as many maps as images, or for one image)"
+            f"{_OP}: image_index must say which of the {batch} images each of the {count} seed maps belongs "
+            "to, got None (allowed for as many maps as images, or for one image)"
         )
     check_tensor(_OP, "image_index", image_index, (count,), _INDEX_DTYPES)
     check_index(_OP, "image_index", image_index, batch, f"boundary holds {batch} images")
@@ -175,3 +180,43 @@ def _(
     exact: bool,
 ) -> Tensor:
     return torch.empty_like(seeds, memory_format=torch.contiguous_format)
+
+
+@torch.library.register_fake("wsis::random_walk_backward")
+def _(
+    grad: Tensor,
+    seeds: Tensor,
+    boundary: Tensor,
+    image_index: Tensor,
+    sizes: Tensor | None,
+    radius: int,
+    beta: float,
+    num_steps: int,
+    tol: float,
+    exact: bool,
+    need_boundary: bool,
+) -> tuple[Tensor, Tensor]:
+    grad_seeds = torch.empty_like(seeds, memory_format=torch.contiguous_format)
+    if not need_boundary:
+        return grad_seeds, seeds.new_empty(0)
+    return grad_seeds, torch.empty_like(boundary, memory_format=torch.contiguous_format)
+
+
+def _backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+    seeds, boundary, image_index, sizes = ctx.saved_tensors
+    need_seeds, need_boundary = ctx.needs_input_grad[:2]
+    if not (need_seeds or need_boundary):
+        return (None,) * 9
+    grad_seeds, grad_boundary = torch.ops.wsis.random_walk_backward.default(
+        grad, seeds, boundary, image_index, sizes, *ctx.settings, need_boundary
+    )
+    return grad_seeds if need_seeds else None, grad_boundary if need_boundary else None, *(None,) * 7
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    seeds, boundary, image_index, sizes, *ctx.settings = inputs
+    ctx.save_for_backward(seeds, boundary, image_index, sizes)
+
+
+torch.library.register_autograd("wsis::random_walk", _backward, setup_context=_setup_context)
+refuse_second_derivative(_OP)

@@ -40,7 +40,7 @@ def random_walk(
     tol: float = 1e-5,
     method: str = "chebyshev",
 ) -> Tensor:
-    """``[M, h, w], [B, h, w], [M] -> [M, h, w]``: ``x T^num_steps``; ``tol`` and ``method`` change nothing."""
+    """``[M, h, w], [B, h, w], [M] -> [M, h, w]``: ``x T^num_steps``, whatever ``tol`` and ``method``."""
     channels, height, width = seeds.shape
     batch = boundary.shape[0]
     if image_index is None:

@@ -1,0 +1,51 @@
+// Padded planes: rows with margins of zeros, so that hot loops need neither bounds tests nor remainders.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+
+namespace wsis {
+
+constexpr int64_t kMargin = 16;       // columns left of every row, and so right of the row before: >= kMaxRadius - 1
+constexpr int64_t kRowMultiple = 16;  // rows are padded to a multiple of this
+constexpr int64_t kHalo = 4;          // rows above and below, for the walk of radius 5
+
+// 64-byte aligned memory, not initialised.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t count)
+      : data_(static_cast<T*>(::operator new(std::max<int64_t>(1, count) * sizeof(T), std::align_val_t(64)))) {}
+  Buffer(int64_t count, T value) : Buffer(count) { std::fill_n(data_.get(), count, value); }
+  T* data() { return data_.get(); }
+  const T* data() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(T* p) const { ::operator delete(p, std::align_val_t(64)); }
+  };
+  std::unique_ptr<T, Free> data_;
+};
+
+// How the planes of one image lie in memory: value (y, x) at at(y) + x; rows of `columns` values, w of which count.
+struct Plane {
+  int64_t h, w, columns, pitch;
+
+  Plane(int64_t h_, int64_t w_)
+      : h(h_), w(w_), columns((w_ + kRowMultiple - 1) / kRowMultiple * kRowMultiple), pitch(kMargin + columns) {}
+  int64_t size() const { return (h + 2 * kHalo) * pitch + kMargin; }
+  int64_t at(int64_t y) const { return (y + kHalo) * pitch + kMargin; }
+};
+
+// A zero-padded copy of one plane whose rows lie `stride` apart.
+template <class T>
+Buffer<T> padded_copy(const T* values, int64_t stride, const Plane& plane) {
+  Buffer<T> copy(plane.size(), T(0));
+  for (int64_t y = 0; y < plane.h; ++y) std::copy_n(values + y * stride, plane.w, copy.data() + plane.at(y));
+  return copy;
+}
+
+}  // namespace wsis
