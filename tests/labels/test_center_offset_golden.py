@@ -33,7 +33,7 @@ def assert_target(target: CenterOffsetTarget, scene, name: str, parts=("center",
 
 
 @ALL_SEEDS
-@pytest.mark.parametrize("supervision, name", [("image", "pseudo_cls"), ("point", "pseudo_point")])
+@pytest.mark.parametrize(("supervision", "name"), [("image", "pseudo_cls"), ("point", "pseudo_point")])
 def test_pseudo_targets_match_golden(seed: int, supervision: str, name: str):
     scene = load_scene(seed)
     _, semantic, points, labels = inputs(scene)

@@ -45,7 +45,8 @@ def test_refined_targets_are_averaged_in():
     assert torch.allclose(both.center, (first.center + second.center) / 2)
     assert torch.allclose(both.offset, (first.offset + second.offset) / 2)
     points = losses.center_offset_loss(prediction, semantic, pseudo, refined, supervision="point")
-    assert torch.equal(points.center, first.center) and torch.equal(points.offset, both.offset)
+    assert torch.equal(points.center, first.center)
+    assert torch.equal(points.offset, both.offset)
 
 
 def test_hardest_pixels_count_ignored_ones_among_all():
@@ -61,11 +62,12 @@ def test_nothing_supervised_costs_nothing_and_has_a_gradient():
     nothing = CenterOffsetTarget(torch.ones(2, 3, 4, 5), torch.ones(2, 2, 4, 5), torch.zeros(2, 1, 4, 5))
     loss = losses.center_loss(center, nothing)
     loss.backward()
-    assert loss.item() == 0 and torch.equal(center.grad, torch.zeros_like(center))
+    assert loss.item() == 0
+    assert torch.equal(center.grad, torch.zeros_like(center))
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="semantic_loss: hardest must be .*got 0"):
+    with pytest.raises(ValueError, match=r"semantic_loss: hardest must be .*got 0"):
         losses.semantic_loss(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3), 0)
     with pytest.raises(ValueError, match="semantic_loss: expected"):
         losses.semantic_loss(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 4))

@@ -45,6 +45,11 @@ def class_pixels(semantic: Tensor, label: int) -> set[Pixel]:
     return {(y, x) for y, x in (semantic == label + 1).nonzero().tolist()}
 
 
+def single(number: float) -> float:
+    """The float32 number next to a threshold, to which the maps are compared."""
+    return torch.tensor(number, dtype=torch.float32).item()
+
+
 def centroid(pixels: list[Pixel]) -> Pixel:
     """Mean pixel, truncated."""
     return sum(y for y, _ in pixels) // len(pixels), sum(x for _, x in pixels) // len(pixels)
@@ -116,7 +121,7 @@ def peak_centers(heat: dict[Pixel, float], window: int, threshold: float) -> lis
     found = []
     for (y, x), value in sorted(heat.items()):
         around = (v for (q, p), v in heat.items() if abs(q - y) <= reach and abs(p - x) <= reach)
-        if value > threshold and value == max(around):
+        if value > single(threshold) and value == max(around):
             found.append((y, x))
     return found
 
@@ -131,7 +136,7 @@ def cluster_centers(
         if not abs(len(cluster) - config.cluster_area) < config.cluster_area_margin:
             continue
         y, x = centroid(cluster)
-        if heat.get((y, x), 0.0) <= config.cluster_threshold:
+        if heat.get((y, x), 0.0) <= single(config.cluster_threshold):
             continue
         if all(math.hypot(y - q, x - p) > config.cluster_distance for q, p in peaks):
             found.append((y, x))
@@ -193,7 +198,7 @@ def refined(part: list[Pixel], label: int, softmax: Tensor, center: Tensor, offs
     for _, pixels in found:
         top = max(heat[p] for p in pixels)
         seg = sum(softmax[label + 1, y, x].item() for y, x in pixels) / len(pixels)
-        if top < config.refine_threshold:
+        if top < single(config.refine_threshold):
             rows.append((label, pixels, centroid(part), seg))
         else:
             at = next(p for p in pixels if heat[p] == top)

@@ -55,19 +55,28 @@ def room_for(counts: Tensor, bound: int) -> int:
 
 def first_true(mask: Tensor, capacity: int) -> Selected:
     """The columns of the first ``capacity`` true entries of each row of ``mask [B, N]``."""
-    batch, columns = mask.shape
     counts = mask.sum(1)
-    room = room_for(counts, min(capacity, columns))
-    index = torch.full((batch, room + 1), -1, dtype=torch.int64, device=mask.device)
-    if mask.device.type == "cpu" and not torch.compiler.is_compiling():
-        row, column = mask.nonzero(as_tuple=True)
-        place = torch.arange(row.numel()) - torch.searchsorted(row, row)
-        index[row, place.clamp_max(room)] = column
-    elif columns:
-        place = mask.cumsum(1) - 1
-        place = torch.where(mask, place.clamp_max(room), room)
-        index.scatter_(1, place, torch.arange(columns, device=mask.device).expand(batch, columns))
-    return Selected(index[:, :room], (counts - room).clamp_min(0))
+    room = room_for(counts, min(capacity, mask.shape[1]))
+    on_host = mask.device.type == "cpu" and not torch.compiler.is_compiling()
+    index = columns_by_list(mask, room) if on_host else columns_by_count(mask, room)
+    return Selected(index, (counts - room).clamp_min(0))
+
+
+def columns_by_list(mask: Tensor, room: int) -> Tensor:
+    """``[B, room]`` int64 columns of true entries, -1 after the last: quick where lists of any length are free."""
+    row, column = mask.nonzero(as_tuple=True)
+    place = torch.arange(row.numel(), device=mask.device) - torch.searchsorted(row, row)
+    index = torch.full((mask.shape[0], room + 1), -1, dtype=torch.int64, device=mask.device)
+    index[row, place.clamp_max(room)] = column
+    return index[:, :room]
+
+
+def columns_by_count(mask: Tensor, room: int) -> Tensor:
+    """As :func:`columns_by_list`, with shapes that do not depend on the values."""
+    place = torch.where(mask, (mask.cumsum(1) - 1).clamp_max(room), room)
+    column = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
+    index = torch.full((mask.shape[0], room + 1), -1, dtype=torch.int64, device=mask.device)
+    return index.scatter_(1, place, column)[:, :room]
 
 
 def find_regions(labels: Tensor, min_area: int) -> Regions:
