@@ -59,8 +59,8 @@ def dense_crf(
         sizes: ``[B, 2]`` integers (height, width) of padded images; the result is 0 outside.
 
     ``num_labels``, ``image_index`` and ``sizes`` are read by the host: give them as CPU tensors (or the first two
-    as sequences) to spare a GPU the wait. Under ``torch.compile`` and while a CUDA graph is captured the labels' range is not
-    checked; a label out of range then counts as none.
+    as sequences) to spare a GPU the wait. Under ``torch.compile`` and while a CUDA graph is captured the labels'
+    range is not checked; a label out of range then counts as none.
 
     Returns:
         Shape and dtype of ``labels``. The same bits for any number of threads and any batch.

@@ -1,0 +1,167 @@
+"""Every operator on a GPU against itself on the CPU: same result first, then time, bandwidth and share of the ceiling.
+
+``bytes`` counts what a kernel must read and write at least, once each; ``flops`` the arithmetic of its definition.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from benchmarks import cuda_timing
+from wsis import ops
+from wsis.ops.instance_stats import instance_stats_dense
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """``make(device-less generator) -> CPU inputs``; ``run(*inputs)`` -> output tensors."""
+
+    name: str
+    make: Callable[[torch.Generator], tuple[torch.Tensor, ...]]
+    run: Callable[..., Any]
+    flops: float = 0.0
+    tolerance: float = 1e-4
+
+
+def smooth(g: torch.Generator, *shape: int, cells: int = 8) -> torch.Tensor:
+    """Smooth noise ``[B, C, H, W]`` in 0..1."""
+    batch, channels, height, width = shape
+    coarse = torch.rand(batch, channels, height // cells + 2, width // cells + 2, generator=g)
+    return F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+
+
+def blobs(g: torch.Generator, batch: int, height: int, width: int) -> torch.Tensor:
+    return (smooth(g, batch, 1, height, width, cells=16)[:, 0] > 0.5).to(torch.int32)
+
+
+def losses_and_gradients(logits: torch.Tensor, displacement: torch.Tensor, seeds: torch.Tensor) -> list[torch.Tensor]:
+    inputs = (logits.detach().requires_grad_(), displacement.detach().requires_grad_())
+    losses = ops.inter_pixel_loss(*inputs, seeds, radius=10)
+    return [*(loss.detach() for loss in losses), *torch.autograd.grad(sum(losses), inputs)]
+
+
+def photograph(g: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    image = 200 * smooth(g, 4, 3, 375, 500, cells=30) + 5 * torch.randn(4, 3, 375, 500, generator=g)
+    labels = smooth(g, 4, 6, 375, 500, cells=40).view(4, 2, 3, 375, 500).argmax(2)
+    return image.clamp(0, 255).to(torch.uint8), labels.to(torch.uint8)
+
+
+WALK_CELLS, WALK_DEGREE = 16 * 8 * 94 * 125, 78
+CASES = [
+    Case(
+        "edge_to_affinity 16 x 94 x 125, radius 5", lambda g: (smooth(g, 16, 1, 94, 125)[:, 0],), ops.edge_to_affinity
+    ),
+    Case(
+        "random_walk 16 images x 8 channels x 94 x 125",
+        lambda g: (
+            torch.rand(128, 94, 125, generator=g),
+            smooth(g, 16, 1, 94, 125)[:, 0],
+            torch.arange(16).repeat_interleave(8),
+        ),
+        ops.random_walk,
+        flops=2.0 * WALK_CELLS * 69 * WALK_DEGREE,
+    ),
+    Case(
+        "inter_pixel_loss 16 x 128 x 128, radius 10, forward and backward",
+        lambda g: (
+            torch.randn(16, 128, 128, generator=g),
+            3 * torch.randn(16, 2, 128, 128, generator=g),
+            torch.randint(0, 4, (16, 8, 8), generator=g).repeat_interleave(16, 1).repeat_interleave(16, 2).byte(),
+        ),
+        losses_and_gradients,
+        tolerance=1e-3,
+    ),
+    Case(
+        "trace_displacement 16 x 94 x 125, 300 steps",
+        lambda g: (12 * smooth(g, 16, 2, 94, 125) - 6,),
+        ops.trace_displacement,
+    ),
+    Case("connected_components 16 x 416 x 416", lambda g: (blobs(g, 16, 416, 416),), ops.connected_components),
+    Case(
+        "instance_stats 16 x 416 x 416",
+        lambda g: (blobs(g, 16, 416, 416), torch.rand(16, 416, 416, generator=g)),
+        lambda ids, scores: instance_stats_dense(ids, scores, capacity=64),
+    ),
+    Case(
+        "peaks 16 x 20 x 416 x 416, window 41",
+        lambda g: (smooth(g, 16, 20, 416, 416, cells=16),),
+        lambda heat: ops.peak_mask(heat, 41, 0.3),
+    ),
+    Case(
+        "dense_crf 4 images x 2 maps x 375 x 500", photograph, lambda image, maps: ops.dense_crf(image, maps, [3] * 4)
+    ),
+]
+
+
+def leaves(output: Any) -> list[torch.Tensor]:
+    if isinstance(output, torch.Tensor):
+        return [output]
+    return [leaf for item in output for leaf in leaves(item)] if isinstance(output, (tuple, list)) else []
+
+
+def assert_agree(case: Case, ours: Any, theirs: Any) -> None:
+    """Floats within the tolerance; integers equal in all but one of a thousand places (ties)."""
+    for a, b in zip(leaves(ours), leaves(theirs), strict=True):
+        a = a.cpu()
+        if a.is_floating_point():
+            torch.testing.assert_close(a, b, rtol=case.tolerance, atol=case.tolerance, equal_nan=True)
+        else:
+            assert a.shape == b.shape
+            assert a.numel() == 0 or (a != b).float().mean() <= 1e-3
+
+
+@pytest.fixture(scope="session")
+def ceilings() -> dict[str, float]:
+    return {"bandwidth": cuda_timing.copy_bandwidth(), "flops": cuda_timing.fp32_flops()}
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name.split()[0] for case in CASES])
+@pytest.mark.benchmark(min_rounds=3)
+def test_cuda(benchmark, case: Case, ceilings: dict[str, float]):
+    benchmark.group = f"cuda {case.name}"
+    inputs = case.make(torch.Generator().manual_seed(0))
+    on_gpu = tuple(tensor.cuda() for tensor in inputs)
+    output = case.run(*on_gpu)
+    assert_agree(case, output, case.run(*inputs))
+    moved = sum(t.numel() * t.element_size() for t in (*on_gpu, *leaves(output)))
+    copies = [on_gpu] + [tuple(t.clone() for t in on_gpu) for _ in range(cuda_timing.rotations(moved) - 1)]
+    torch.cuda.reset_peak_memory_stats()
+    resident = torch.cuda.memory_allocated()
+    seconds = cuda_timing.event_seconds([lambda c=c: case.run(*c) for c in copies])
+    median = statistics.median(seconds)
+    benchmark.extra_info.update(
+        threads=torch.get_num_threads(),
+        device_ms=1e3 * median,
+        peak_mib=(torch.cuda.max_memory_allocated() - resident) / 2**20,
+        gigabytes_per_second=moved / median / 1e9,
+        share_of_copy_bandwidth=moved / median / ceilings["bandwidth"],
+    )
+    if case.flops:
+        benchmark.extra_info["share_of_fp32_matmul"] = case.flops / median / ceilings["flops"]
+    turn = iter(range(10**9))
+
+    def one() -> None:
+        case.run(*copies[next(turn) % len(copies)])
+        torch.cuda.synchronize()
+
+    benchmark(one)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name.split()[0] for case in CASES])
+def test_cpu(benchmark, case: Case):
+    benchmark.group = f"cuda {case.name}"
+    inputs = case.make(torch.Generator().manual_seed(0))
+    benchmark.extra_info["threads"] = torch.get_num_threads()
+    benchmark.pedantic(case.run, inputs, rounds=3, warmup_rounds=1)

@@ -1,0 +1,35 @@
+"""Options of the benchmarks: a small default that ends within minutes, ``--full`` for everything."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import machine
+
+SHORT = {"benchmark_max_time": 0.4, "benchmark_min_rounds": 3, "benchmark_warmup": False}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="benchmarks: every size, longer and with warm-up")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full: a benchmark that runs with --full only")
+    if config.getoption("--full"):
+        config.option.benchmark_warmup = True
+        return
+    for name, value in SHORT.items():
+        setattr(config.option, name, value)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        return
+    for item in items:
+        if item.get_closest_marker("full"):
+            item.add_marker(pytest.mark.skip(reason="runs with --full"))
+
+
+def pytest_report_header() -> str:
+    return machine.headline(machine.describe())

@@ -1,0 +1,163 @@
+"""Runs the benchmarks and writes one JSON and one Markdown table: ``python -m benchmarks.report``.
+
+Each pytest-benchmark group holds the same work done by wsis and by its peers; the table gives the peers' time over
+that of wsis, all from one run. Ours is the case named ``test_wsis...`` or ``test_<op>``, where ``<op>`` is the first
+word of the group.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import machine
+
+__all__ = ["collect", "markdown", "write"]
+
+HERE = Path(__file__).resolve().parent
+
+
+def is_ours(group: str, case: str) -> bool:
+    """Whether the case is the one of wsis in its group."""
+    name = case.removeprefix("test_").partition("[")[0]
+    return name == "wsis" or name.startswith("wsis_") or name == re.split(r"[\s,:]", group)[0]
+
+
+def collect(raw: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+    """What pytest-benchmark wrote, cut down to what is compared.
+
+    Returns:
+        ``{"machine": .., "date": .., "groups": {group: [{"case", "ours", "median", "minimum", "rounds", "info"}]}}``,
+        times in seconds.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for item in raw["benchmarks"]:
+        group = item["group"] or item["fullname"]
+        groups.setdefault(group, []).append(
+            {
+                "case": item["name"],
+                "ours": is_ours(group, item["name"]),
+                "median": item["stats"]["median"],
+                "minimum": item["stats"]["min"],
+                "rounds": item["stats"]["rounds"],
+                "info": item["extra_info"],
+            }
+        )
+    return {"machine": about, "date": raw["datetime"], "groups": groups}
+
+
+def _time(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+def _info(info: dict[str, Any]) -> str:
+    shown = {key: value for key, value in info.items() if key not in ("threads", "target")}
+    return ", ".join(
+        f"{key.replace('_', ' ')} {value:.4g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
+        for key, value in shown.items()
+    )
+
+
+def _rows(group: str, cases: list[dict[str, Any]]) -> list[str]:
+    ours = [case for case in cases if case["ours"]]
+    best = min((case["median"] for case in ours), default=None)
+    target = next((case["info"]["target"] for case in ours if "target" in case["info"]), None)
+    rows = []
+    for case in sorted(cases, key=lambda case: (not case["ours"], case["median"])):
+        ratio = "" if case["ours"] or best is None else f"{case['median'] / best:.1f}x"
+        if ratio and target is not None:
+            ratio += f" (goal {target:g}x)"
+        name = case["case"].removeprefix("test_")
+        name = f"**{name}**" if case["ours"] else name
+        threads = case["info"].get("threads", "")
+        cells = (group, name, threads, _time(case["median"]), ratio, _info(case["info"]))
+        rows.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+        group = ""
+    return rows
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The table, with what it was measured on above it."""
+    about = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if version)
+    lines = [
+        f"# Benchmarks, {result['date'][:10]}",
+        "",
+        machine.headline(about) + ".",
+        f"{about['system']}, Python {about['python']}, {about['memory_gib']} GiB; {versions}.",
+    ]
+    if not about["gpus"]:
+        lines.append("This machine has no GPU: nothing here says anything about one.")
+    if about["load_average"] is not None and about["load_average"] > 0.5 * about["cores"]:
+        lines.append(
+            f"Other work was running (load {about['load_average']:g} on {about['cores']} cores at the start): times "
+            "are too long, ratios of one run less so."
+        )
+    lines += ["", "| group | case | threads | median | slower than wsis | more |", "|---|---|---|---|---|---|"]
+    for group, cases in sorted(result["groups"].items()):
+        lines += _rows(group, cases)
+    missing = sorted(group for group, cases in result["groups"].items() if not any(case["ours"] for case in cases))
+    if missing:
+        lines += ["", "No case of wsis in: " + ", ".join(missing) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def write(result: dict[str, Any], folder: Path) -> tuple[Path, Path]:
+    """``<machine>-<date>.json`` and ``.md``; the machine is the first GPU, or ``cpu<cores>``."""
+    gpus = result["machine"]["gpus"]
+    place = re.sub(r"\W+", "-", gpus[0]["name"]).strip("-").lower() if gpus else f"cpu{result['machine']['cores']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = folder / f"{place}-{result['date'][:10]}"
+    data, table = stem.with_suffix(".json"), stem.with_suffix(".md")
+    data.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+    table.write_text(markdown(result))
+    return data, table
+
+
+def run(selection: list[str], full: bool) -> tuple[int, dict[str, Any] | None]:
+    """Runs pytest on ``benchmarks/``; exit code, and what pytest-benchmark wrote."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "raw.json"
+        command = [sys.executable, "-m", "pytest", str(HERE), f"--benchmark-json={output}", *selection]
+        code = subprocess.run(command + ["--full"] * full, cwd=HERE.parent, check=False).returncode
+        return code, json.loads(output.read_text()) if output.exists() and output.stat().st_size else None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__.partition("\n")[0])
+    parser.add_argument("--full", action="store_true", help="every size, longer and with warm-up")
+    parser.add_argument("-k", metavar="WORDS", help="only the benchmarks that match, as in pytest")
+    parser.add_argument("--output", type=Path, default=HERE / "results", help="folder of the two files")
+    parser.add_argument("--raw", type=Path, help="a file of pytest-benchmark from this machine, instead of a run")
+    options = parser.parse_args(arguments)
+    about = machine.describe()
+    code = 0
+    if options.raw:
+        raw = json.loads(options.raw.read_text())
+    else:
+        code, raw = run(["-k", options.k] if options.k else [], options.full)
+    if not raw or not raw["benchmarks"]:
+        print("benchmarks.report: no benchmark ran, nothing was written", file=sys.stderr)
+        return code or 1
+    raw.setdefault("datetime", datetime.datetime.now(datetime.timezone.utc).isoformat())
+    for path in write(collect(raw, about), options.output):
+        print(path)
+    if not torch.cuda.is_available():
+        print("no GPU here: the CUDA benchmarks were skipped")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
