@@ -27,7 +27,7 @@ namespace {
 
 enum class Order { kForward, kReverse, kRandom };
 
-constexpr size_t kStackBytes = 256 << 10;
+constexpr size_t kStackBytes = 256 << 10, kPageBytes = 4096;
 constexpr unsigned kMaxThreads = 1024, kMaxBlockZ = 64, kMaxGridYZ = 65535, kMaxCluster = 16;
 constexpr size_t kSharedDefault = 48 << 10, kSharedMost = 227 << 10;
 constexpr unsigned char kPoison = 0xff;  // NaN as a float, -1 as an integer
@@ -146,16 +146,26 @@ const void* scheduler_stack = nullptr;
 size_t scheduler_stack_bytes = 0;
 #endif
 
+// Takes away what AddressSanitizer still knows of the frames of a fiber that ended or was left.
+void unmark([[maybe_unused]] unsigned char* memory, [[maybe_unused]] size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+  __asan_unpoison_memory_region(memory, bytes);
+#endif
+}
+
 // Stacks lie behind each other, each with an inaccessible page below it.
 void reserve_stacks(size_t count) {
   if (count <= stack_count) return;
-  if (stacks) munmap(stacks, stack_count * kStackBytes);
+  if (stacks) {
+    unmark(stacks, stack_count * kStackBytes);
+    munmap(stacks, stack_count * kStackBytes);
+  }
   void* memory = mmap(nullptr, count * kStackBytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) fault("no memory for the stacks of " + std::to_string(count) + " threads");
   stacks = static_cast<unsigned char*>(memory);
   stack_count = count;
-  for (size_t i = 0; i < count; ++i) mprotect(stacks + i * kStackBytes, 4096, PROT_NONE);
+  for (size_t i = 0; i < count; ++i) mprotect(stacks + i * kStackBytes, kPageBytes, PROT_NONE);
 }
 
 unsigned char* stack_of(const Fiber& fiber) { return stacks + (&fiber - fibers.data()) * kStackBytes; }
@@ -166,8 +176,8 @@ void switch_to(Fiber* from, Fiber* to, [[maybe_unused]] bool from_ends = false) 
 #if defined(__SANITIZE_ADDRESS__)
   void* fake = nullptr;
   const bool back = to == &scheduler;
-  __sanitizer_start_switch_fiber(from_ends ? nullptr : &fake, back ? scheduler_stack : stack_of(*to) + 4096,
-                                 back ? scheduler_stack_bytes : kStackBytes - 4096);
+  __sanitizer_start_switch_fiber(from_ends ? nullptr : &fake, back ? scheduler_stack : stack_of(*to) + kPageBytes,
+                                 back ? scheduler_stack_bytes : kStackBytes - kPageBytes);
   cusim_switch(&from->stack_pointer, to->stack_pointer);
   __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 #else
@@ -249,9 +259,7 @@ void yield() {
 }
 
 void prepare(Fiber& fiber) {
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_unpoison_memory_region(stack_of(fiber) + 4096, kStackBytes - 4096);  // what its last user left marked
-#endif
+  unmark(stack_of(fiber) + kPageBytes, kStackBytes - kPageBytes);
   auto top = reinterpret_cast<uintptr_t>(stack_of(fiber) + kStackBytes);
   auto* words = reinterpret_cast<void**>(top);
   *--words = nullptr;  // the return address of fiber_main: never used, keeps the stack aligned

@@ -236,6 +236,37 @@ def test_dense_crf(kernels, order):
             assert np.array_equal(got, want.numpy())
 
 
+def test_class_scores(kernels, order):
+    batch, classes, height, width = 2, 4, 9, 31
+    g = _generator()
+    semantic = 3 * torch.randn(batch, classes + 1, height, width, generator=g)
+    center = torch.rand(batch, classes, height, width, generator=g)
+    labels = torch.randint(-1, classes + 2, (batch, height, width), generator=g, dtype=torch.int32)
+    want = torch.ops.wsis.class_scores(semantic, center, labels)
+    got = [np.empty(t.shape, np.float32) for t in want]
+    kernels.call(
+        "class_scores_cuda", _input(semantic), _input(center), _input(labels), *got, batch, classes, height * width,
+        None, order=order,
+    )  # fmt: skip
+    for a, b in zip(got, want):
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-6)
+
+
+def test_filter_ids(kernels, order):
+    batch, height, width = 2, 40, 61
+    ids = torch.ops.wsis.connected_components(_ids(batch, height, width, 3), None, 4, 0)[0]
+    ids[0, 3, 5], ids[1, 7, 9] = -4, height * width + 1
+    for low, high in ((1, 2**31 - 1), (2, 9), (0, 1)):
+        want = torch.ops.wsis.filter_ids(ids, low, high)
+        table = np.zeros((batch, height * width + 1), np.int32)
+        kept, counts = np.empty(ids.shape, np.int32), np.zeros(batch, np.int32)
+        kernels.call(
+            "filter_ids_cuda", _input(ids), table, kept, counts, batch, height * width, low, high, None, order=order
+        )
+        assert np.array_equal(kept, want[0].numpy())
+        assert np.array_equal(counts, want[1].numpy())
+
+
 def test_every_kernel_is_tested(kernels):
     """A host function that no test of this folder names would be CUDA code that never ran."""
     text = "".join(path.read_text() for path in HERE.glob("test_*.py"))
