@@ -1,7 +1,6 @@
 #include "cusim/scheduler.h"
 
 #include <link.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -9,14 +8,6 @@
 #include <exception>
 #include <map>
 #include <stdexcept>
-
-#if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
-#if !defined(__x86_64__)
-#error "cusim switches fibers with x86-64 instructions"
-#endif
 
 namespace cusim {
 
@@ -27,7 +18,6 @@ namespace {
 
 enum class Order { kForward, kReverse, kRandom };
 
-constexpr size_t kStackBytes = 256 << 10, kPageBytes = 4096;
 constexpr unsigned kMaxThreads = 1024, kMaxBlockZ = 64, kMaxGridYZ = 65535, kMaxCluster = 16;
 constexpr size_t kSharedDefault = 48 << 10, kSharedMost = 227 << 10;
 constexpr unsigned char kPoison = 0xff;  // NaN as a float, -1 as an integer
@@ -46,7 +36,7 @@ std::map<const void*, int> shared_limits;
 std::vector<Fiber> fibers;
 std::vector<Fiber*> ready, awakened;  // this round's threads, last first; next round's
 unsigned alive = 0, at_group_barrier = 0, patience = 0;
-Fiber scheduler;  // the launching code; only its stack matters
+Fiber scheduler;  // the launching code; only its context matters
 void (*thread_body)(void*) = nullptr;
 void* thread_context = nullptr;
 std::exception_ptr failure;
@@ -112,77 +102,12 @@ void make_resident(Block* block) {
   resident = block;
 }
 
-// --- fibers ---------------------------------------------------------------------------------------------------------
+// --- threads --------------------------------------------------------------------------------------------------------
 
-extern "C" void cusim_switch(void** save, void* load);
-asm(R"(
-.text
-.globl cusim_switch
-.hidden cusim_switch
-.type cusim_switch,@function
-cusim_switch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size cusim_switch,.-cusim_switch
-)");
-
-unsigned char* stacks = nullptr;
-size_t stack_count = 0;
-#if defined(__SANITIZE_ADDRESS__)
-const void* scheduler_stack = nullptr;
-size_t scheduler_stack_bytes = 0;
-#endif
-
-// Takes away what AddressSanitizer still knows of the frames of a fiber that ended or was left.
-void unmark([[maybe_unused]] unsigned char* memory, [[maybe_unused]] size_t bytes) {
-#if defined(__SANITIZE_ADDRESS__)
-  __asan_unpoison_memory_region(memory, bytes);
-#endif
-}
-
-// Stacks lie behind each other, each with an inaccessible page below it.
-void reserve_stacks(size_t count) {
-  if (count <= stack_count) return;
-  if (stacks) {
-    unmark(stacks, stack_count * kStackBytes);
-    munmap(stacks, stack_count * kStackBytes);
-  }
-  void* memory = mmap(nullptr, count * kStackBytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) fault("no memory for the stacks of " + std::to_string(count) + " threads");
-  stacks = static_cast<unsigned char*>(memory);
-  stack_count = count;
-  for (size_t i = 0; i < count; ++i) mprotect(stacks + i * kStackBytes, kPageBytes, PROT_NONE);
-}
-
-unsigned char* stack_of(const Fiber& fiber) { return stacks + (&fiber - fibers.data()) * kStackBytes; }
-
-void switch_to(Fiber* from, Fiber* to, [[maybe_unused]] bool from_ends = false) {
+void switch_to(Fiber* from, Fiber* to, bool from_ends = false) {
   if (to->block) make_resident(to->block);
   current = to->block ? to : nullptr;
-#if defined(__SANITIZE_ADDRESS__)
-  void* fake = nullptr;
-  const bool back = to == &scheduler;
-  __sanitizer_start_switch_fiber(from_ends ? nullptr : &fake, back ? scheduler_stack : stack_of(*to) + kPageBytes,
-                                 back ? scheduler_stack_bytes : kStackBytes - kPageBytes);
-  cusim_switch(&from->stack_pointer, to->stack_pointer);
-  __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#else
-  cusim_switch(&from->stack_pointer, to->stack_pointer);
-#endif
+  switch_context(from->context, to->context, from_ends);
 }
 
 void wake(Fiber& fiber) {
@@ -234,15 +159,7 @@ void yield() {
 
 // Where every fiber begins. A fault inside a kernel ends the launch; the other fibers are left as they are.
 [[noreturn]] void fiber_main() {
-#if defined(__SANITIZE_ADDRESS__)
-  const void* stack = nullptr;
-  size_t bytes = 0;
-  __sanitizer_finish_switch_fiber(nullptr, &stack, &bytes);
-  if (!scheduler_stack) {
-    scheduler_stack = stack;
-    scheduler_stack_bytes = bytes;
-  }
-#endif
+  entered();
   Fiber* next = &scheduler;
   Fiber* self = current;
   try {
@@ -256,18 +173,6 @@ void yield() {
   }
   switch_to(self, next, true);
   __builtin_unreachable();
-}
-
-void prepare(Fiber& fiber) {
-  unmark(stack_of(fiber) + kPageBytes, kStackBytes - kPageBytes);
-  auto top = reinterpret_cast<uintptr_t>(stack_of(fiber) + kStackBytes);
-  auto* words = reinterpret_cast<void**>(top);
-  *--words = nullptr;  // the return address of fiber_main: never used, keeps the stack aligned
-  *--words = reinterpret_cast<void*>(&fiber_main);
-  words -= 6;  // the registers that cusim_switch pops
-  std::memset(words, 0, 6 * sizeof(void*));
-  fiber.stack_pointer = words;
-  fiber.wait = Wait::kNothing;
 }
 
 // --- blocks ---------------------------------------------------------------------------------------------------------
@@ -314,9 +219,9 @@ void run_group(std::vector<Block>& blocks, size_t shared_bytes) {
   failure = nullptr;
   ready.clear();
   awakened.clear();
-  for (Fiber& fiber : fibers) {
-    prepare(fiber);
-    awakened.push_back(&fiber);
+  for (size_t i = 0; i < fibers.size(); ++i) {
+    fibers[i].context = make_context(i, &fiber_main);
+    wake(fibers[i]);
   }
   switch_to(&scheduler, next_fiber(nullptr));
   current = nullptr;

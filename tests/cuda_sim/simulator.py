@@ -74,7 +74,7 @@ def build(name: str, sources: Iterable[Path], *, sanitize: bool = False) -> Path
     flags = [*_FLAGS, *(_SANITIZE if sanitize else ())]
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        files = [HERE / "scheduler.cpp", *sources]
+        files = [*sorted(HERE.glob("*.cpp")), *sources]
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             objects = list(pool.map(lambda source: _compile(source, folder, flags), files))
         key = hashlib.sha256(" ".join(path.name for path in objects).encode()).hexdigest()

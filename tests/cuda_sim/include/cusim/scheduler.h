@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "cusim/stacks.h"
+
 struct uint3 {
   unsigned x, y, z;
 };
@@ -37,7 +39,7 @@ struct Block;
 
 // One CUDA thread.
 struct Fiber {
-  void* stack_pointer = nullptr;
+  Context context;
   Block* block = nullptr;
   uint3 index{};
   unsigned linear = 0;
