@@ -83,13 +83,7 @@ def run_command(words: Sequence[str]) -> int:
     try:
         return int(_dispatch(list(words)))
     except SystemExit as error:
-        return (
-            error.code
-            if isinstance(error.code, int)
-            else ExitCode.OK
-            if error.code is None
-            else ExitCode.BAD_INPUT
-        )
+        return error.code if isinstance(error.code, int) else ExitCode.OK if error.code is None else ExitCode.BAD_INPUT
     except ConfigError as error:
         return _complain(str(error).splitlines(), ExitCode.BAD_INPUT)
     except SystemFault as error:

@@ -22,7 +22,7 @@ import yaml
 
 from wsis.errors import ConfigError, Problem
 
-__all__ = ["build", "make_parser", "option_types", "parse"]
+__all__ = ["build", "make_parser", "option_types", "parse", "read_values"]
 
 T = TypeVar("T")
 
@@ -51,17 +51,15 @@ def make_parser(
         positional: name of a field that is given without ``--`` (a sequence field takes one or more words).
         defaults: an instance of ``kind`` whose values replace the defaults of the class.
     """
-    parser = jsonargparse.ArgumentParser(prog=prog, description=description, exit_on_error=False)
-    parser.add_argument(
-        "--config", action="config", help="YAML file with the options below; later words override it"
-    )
+    words = f" {positional.upper()} ..." if positional else ""
+    usage = f"{prog}{words} [--config FILE.yaml] [--name=value ...]"
+    parser = jsonargparse.ArgumentParser(prog=prog, usage=usage, description=description, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file with the options below; later words override it")
     if positional is not None:
         hint = typing.get_type_hints(kind)[positional]
         many = typing.get_origin(hint) in (tuple, list)
         item = typing.get_args(hint)[0] if many else hint
-        parser.add_argument(
-            positional, type=item, nargs="+" if many else None, help=_field_help(kind, positional)
-        )
+        parser.add_argument(positional, type=item, nargs="+" if many else None, help=_field_help(kind, positional))
     parser.add_class_arguments(kind, None, skip={positional} if positional else set())
     if defaults is not None:
         parser.set_defaults({name: _lookup(defaults, name) for name in option_types(kind)})
@@ -84,6 +82,19 @@ def parse(
     Raises:
         ConfigError: with every unknown key, value of a wrong type and value out of range that was found.
     """
+    return build(kind, read_values(kind, words, prog, description, positional=positional, defaults=defaults))
+
+
+def read_values(
+    kind: type,
+    words: Sequence[str],
+    prog: str,
+    description: str = "",
+    *,
+    positional: str | None = None,
+    defaults: Any = None,
+) -> dict[str, Any]:
+    """As :func:`parse`, without making the dataclass: nested mappings of typed values."""
     parser = make_parser(kind, prog, description, positional=positional, defaults=defaults)
     if {"-h", "--help"} & set(words):
         parser.print_help()
@@ -113,7 +124,7 @@ def parse(
         space = parser.parse_args(checked)
     except jsonargparse.ArgumentError as error:
         raise ConfigError([_tidy(str(error))]) from None
-    return build(kind, space.as_dict())
+    return space.as_dict()
 
 
 def build(kind: type[T], values: dict[str, Any]) -> T:
@@ -132,9 +143,7 @@ def build(kind: type[T], values: dict[str, Any]) -> T:
             except ConfigError as error:
                 problems += error.problems
         else:
-            made[field.name] = (
-                tuple(value) if typing.get_origin(hint) is tuple and value is not None else value
-            )
+            made[field.name] = tuple(value) if typing.get_origin(hint) is tuple and value is not None else value
     if problems:
         raise ConfigError(problems)
     try:
@@ -216,9 +225,7 @@ def _placeholders(parser: jsonargparse.ArgumentParser) -> list[str]:
     return ["x" for action in parser._actions if not action.option_strings and action.dest != "help"]
 
 
-def _read_yaml(
-    parser: jsonargparse.ArgumentParser, types: dict[str, Any], file: str, problems: list[str]
-) -> list[str]:
+def _read_yaml(parser: jsonargparse.ArgumentParser, types: dict[str, Any], file: str, problems: list[str]) -> list[str]:
     """The options of a YAML file as words, each checked, problems named ``FILE:LINE``."""
     try:
         tree = yaml.compose(Path(file).read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)

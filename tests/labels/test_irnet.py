@@ -58,9 +58,7 @@ def test_semantic_is_the_argmax_of_the_walked_maps(seed):
     cams, classes, boundary, _, (height, width) = tensors(case)
     got = irnet.semantic_from_cam(cams, classes, boundary, (height, width))
     walked = tensor(case, "walked_semantic")
-    large = torch.nn.functional.interpolate(walked[None], scale_factor=4, mode="bilinear")[
-        0, :, :height, :width
-    ]
+    large = torch.nn.functional.interpolate(walked[None], scale_factor=4, mode="bilinear")[0, :, :height, :width]
     large = torch.cat([torch.full_like(large[:1], 0.25), large / large.max()])
     want = torch.cat([torch.zeros(1, dtype=torch.int64), classes + 1])[large.argmax(0)]
     assert got.dtype == torch.uint8
@@ -139,9 +137,7 @@ def test_tiny_images(size):
     assert found.masks.shape == (1, *size)
     assert found.masks.all()
     assert found.labels.tolist() == [0]
-    assert (
-        irnet.semantic_from_cam(torch.ones(1, *grid), torch.tensor([4]), torch.zeros(grid), size).eq(5).all()
-    )
+    assert irnet.semantic_from_cam(torch.ones(1, *grid), torch.tensor([4]), torch.zeros(grid), size).eq(5).all()
 
 
 def test_nothing_active_is_no_instance_and_all_background():

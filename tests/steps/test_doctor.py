@@ -25,9 +25,7 @@ def test_all_well():
 
 def test_an_operator_that_is_wrong_is_named(monkeypatch):
     plain = ops.connected_components
-    monkeypatch.setattr(
-        ops, "connected_components", lambda *a, **k: plain(*a, **k)._replace(counts=torch.zeros(2))
-    )
+    monkeypatch.setattr(ops, "connected_components", lambda *a, **k: plain(*a, **k)._replace(counts=torch.zeros(2)))
     result = doctor.run(doctor.Config(device="cpu"))
     assert result.exit_code == 2
     assert "connected_components on cpu: differs from its oracle" in result.summary()

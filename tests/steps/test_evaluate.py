@@ -133,9 +133,7 @@ def test_skipped_and_absent_images_count_as_missing(case, tmp_path):
 
 def test_misfits_are_recorded_and_counted_for_no_run(case, tmp_path):
     data, found, good = case
-    rows = [
-        row_of(data[i].id, found[i] if i else boxes((9, 9), (0, 0, 4, 4, 0, 1.0))) for i in range(len(data))
-    ]
+    rows = [row_of(data[i].id, found[i] if i else boxes((9, 9), (0, 0, 4, 4, 0, 1.0))) for i in range(len(data))]
     bad = write_run(tmp_path / "bad", rows, data.categories)
     result = evaluate.run(evaluate.Config(runs=(str(good), str(bad)), data=SCENES))
     assert result.exit_code == 3
@@ -165,9 +163,7 @@ def test_json_and_tables(case, tmp_path):
 
 def test_no_coco_and_other_thresholds(case):
     _, _, run = case
-    config = evaluate.Config(
-        runs=(str(run),), data=SCENES, coco="none", iou_thresholds=(0.3,), per_class=False
-    )
+    config = evaluate.Config(runs=(str(run),), data=SCENES, coco="none", iou_thresholds=(0.3,), per_class=False)
     result = evaluate.run(config)
     assert result.figures["runs"][0]["coco"] is None
     assert "AP30" in result.summary()

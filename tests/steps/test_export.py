@@ -153,9 +153,7 @@ def test_foreign_folders_are_left_alone(labels, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.txt").write_text("x")
     with pytest.raises(ConfigError, match="is no earlier export"):
-        export.run(
-            export.Config(run=str(labels), format="voc", output=str(tmp_path / "mine"), overwrite=True)
-        )
+        export.run(export.Config(run=str(labels), format="voc", output=str(tmp_path / "mine"), overwrite=True))
     with pytest.raises(ConfigError, match="is a folder, expected the name of a json file"):
         export.run(export.Config(run=str(labels), output=str(tmp_path / "mine")))
     assert (tmp_path / "mine" / "photo.txt").exists()

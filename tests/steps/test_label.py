@@ -17,6 +17,7 @@ from wsis.data.dataset import open_data
 from wsis.data.images import read_index_map
 from wsis.errors import ConfigError
 from wsis.labels import irnet
+from wsis.labels.cam import multi_scale_cam
 from wsis.labels.labeller import Labeller
 from wsis.models import IRNet, build_backbone
 from wsis.runtime import label_units
@@ -39,9 +40,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def straight(tmp_path, scenes, weights):
-    result = label.run(
-        config(scenes, tmp_path / "straight", weights, semantic=str(tmp_path / "straight" / "maps"))
-    )
+    result = label.run(config(scenes, tmp_path / "straight", weights, semantic=str(tmp_path / "straight" / "maps")))
     assert result.exit_code == 0
     return result
 
@@ -58,9 +57,7 @@ def test_rows_are_what_the_labels_functions_give(tmp_path, straight, scenes, wei
         image = torch.from_numpy(data.load_image(index)).permute(2, 0, 1)
         fields = labeller.fields([image], [data[index].labels])
         size = tuple(image.shape[1:])
-        want = irnet.instances_from_cam(
-            fields.cams, fields.classes, fields.boundary[0], fields.displacement[0], size
-        )
+        want = irnet.instances_from_cam(fields.cams, fields.classes, fields.boundary[0], fields.displacement[0], size)
         assert (row.height, row.width) == size
         assert torch.equal(ops.rle_to_mask(row.rles()).bool(), want.masks)
         assert row.label == want.labels.tolist()
@@ -75,13 +72,9 @@ def test_rows_are_what_the_labels_functions_give(tmp_path, straight, scenes, wei
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (8, 1), (2, 3)])
-def test_output_does_not_depend_on_batches_and_workers(
-    tmp_path, straight, scenes, weights, batch_size, workers
-):
+def test_output_does_not_depend_on_batches_and_workers(tmp_path, straight, scenes, weights, batch_size, workers):
     out = tmp_path / "other"
-    label.run(
-        config(scenes, out, weights, semantic=str(out / "maps"), batch_size=batch_size, workers=workers)
-    )
+    label.run(config(scenes, out, weights, semantic=str(out / "maps"), batch_size=batch_size, workers=workers))
     assert contents(out) == contents(straight.out)
 
 
@@ -224,9 +217,7 @@ def test_another_setting_is_refused_by_name(straight, scenes, weights, tmp_path)
 
 def test_fields_are_kept_on_request(tmp_path, scenes, weights):
     folder = tmp_path / "fields"
-    label.run(
-        config(scenes, tmp_path / "run", weights, dump_fields=str(folder), semantic=str(tmp_path / "maps"))
-    )
+    label.run(config(scenes, tmp_path / "run", weights, dump_fields=str(folder), semantic=str(tmp_path / "maps")))
     with np.load(folder / "train_000000.npz", allow_pickle=False) as file:
         names = set(file.files)
         assert file["cam"].shape == (len(file["classes"]), *file["boundary"].shape)
@@ -262,9 +253,7 @@ def test_every_problem_is_found_before_work(tmp_path, scenes):
     for word in ("out: is empty", "cam_weights: is empty", "irnet_weights: is empty", "does not exist"):
         assert word in text
     with pytest.raises(ConfigError) as caught:
-        label.Config(
-            batch_size=0, scales=(0.0,), device="tpu", precision="fp8", max_faults=-1, instances=False
-        )
+        label.Config(batch_size=0, scales=(0.0,), device="tpu", precision="fp8", max_faults=-1, instances=False)
     assert len(caught.value.problems) == 6
 
 
@@ -313,3 +302,27 @@ def test_nets_of_another_backbone_work_together(tmp_path, scenes, weights):
     mixed = {**weights, "irnet_weights": str(tmp_path / "irnet.safetensors")}
     data = dataclasses.replace(scenes, num=1)
     assert label.run(config(data, tmp_path / "run", mixed)).exit_code == 0
+
+
+def test_baseline_is_the_components_of_thresholded_maps(tmp_path, scenes, weights):
+    weights = {"cam_weights": weights["cam_weights"]}
+    settings = config(scenes, tmp_path / "cam", weights, method="cam", semantic=str(tmp_path / "maps"), batch_size=2)
+    assert label.run(settings).exit_code == 0
+    data, net = open_data(scenes), load_network(weights["cam_weights"])
+    for index, row in enumerate(iterate_rows(tmp_path / "cam")):
+        image = torch.from_numpy(data.load_image(index)).permute(2, 0, 1)
+        classes = torch.tensor(data[index].labels)
+        maps = multi_scale_cam(net, image, classes, (1.0, 0.5)).full
+        winner = torch.cat([torch.full_like(maps[:1], 0.15), maps]).argmax(0)
+        want = torch.cat([torch.zeros(1, dtype=torch.int64), classes + 1])[winner]
+        got = read_index_map(tmp_path / "maps" / f"{row.image_id}.png", len(data.categories))
+        assert np.array_equal(got, want.numpy())
+        ids, counts = ops.connected_components(winner[None], 4)
+        assert len(row) == int(counts)
+        masks = ops.rle_to_mask(row.rles()).bool()
+        assert torch.equal(masks.any(0), ids[0] > 0)
+        assert (masks.sum(0) <= 1).all()
+    with pytest.raises(ConfigError, match="has no fields"):
+        config(scenes, tmp_path, weights, method="cam", dump_fields="x")
+    with pytest.raises(ConfigError, match="expected irnet or cam"):
+        config(scenes, tmp_path, weights, method="sam")

@@ -31,9 +31,7 @@ def test_picture_and_json_beside_the_photograph(photo, weights, photos):
     assert result.pictures == (photo.with_name(f"{photo.stem}_instances.png"),)
     assert read_image(result.pictures[0]).shape[2] == 3
     found = json.loads(result.pictures[0].with_suffix(".json").read_text())
-    assert [item["category"] for item in found["instances"]] == [
-        names[label] for label in result.rows[0].label
-    ]
+    assert [item["category"] for item in found["instances"]] == [names[label] for label in result.rows[0].label]
     assert len(found["instances"]) > 0
     assert {item["category"] for item in found["instances"]} <= {names[0], names[2]}
     assert names[result.rows[0].label[0]] in result.summary()

@@ -86,20 +86,14 @@ def multi_scale_cams(
 
 def _check(images: Sequence[Tensor], classes: Sequence, scales: Sequence[float]) -> None:
     if len(images) != len(classes):
-        raise ValueError(
-            f"multi_scale_cams: classes must have one entry per image ({len(images)}), got {len(classes)}"
-        )
+        raise ValueError(f"multi_scale_cams: classes must have one entry per image ({len(images)}), got {len(classes)}")
     for image in images:
         if image.dtype != torch.uint8:
             raise TypeError(f"multi_scale_cam: image must be uint8, got {image.dtype}")
         if image.dim() != 3 or image.shape[0] != 3 or 0 in image.shape:
-            raise ValueError(
-                f"multi_scale_cam: image must be [3, H, W] with H, W >= 1, got {list(image.shape)}"
-            )
+            raise ValueError(f"multi_scale_cam: image must be [3, H, W] with H, W >= 1, got {list(image.shape)}")
     if not scales or any(not math.isfinite(scale) or scale <= 0 for scale in scales):
-        raise ValueError(
-            f"multi_scale_cam: scales must be positive numbers, at least one, got {tuple(scales)}"
-        )
+        raise ValueError(f"multi_scale_cam: scales must be positive numbers, at least one, got {tuple(scales)}")
 
 
 def _classes(classes: Tensor | Sequence[int], num_classes: int, device: torch.device) -> Tensor:

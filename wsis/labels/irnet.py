@@ -24,6 +24,7 @@ __all__ = [
     "Config",
     "Propagated",
     "cluster_pixels",
+    "component_table",
     "grid_size",
     "instance_channels",
     "instances_from_cam",
@@ -140,13 +141,9 @@ def instances_from_cam(
     cams, classes, size = _one_image(owner, cams, classes, boundary, image_size)
     if not isinstance(displacement, Tensor) or tuple(displacement.shape) != (2, *boundary.shape):
         got = list(displacement.shape) if isinstance(displacement, Tensor) else type(displacement).__name__
-        raise ValueError(
-            f"{owner}: displacement must be [2, h, w] with [h, w] = {list(boundary.shape)}, got {got}"
-        )
+        raise ValueError(f"{owner}: displacement must be [2, h, w] with [h, w] = {list(boundary.shape)}, got {got}")
     index = torch.zeros_like(classes)
-    made = propagate(
-        cams, classes, index, boundary[None].float(), displacement[None].float(), size, config or Config()
-    )
+    made = propagate(cams, classes, index, boundary[None].float(), displacement[None].float(), size, config or Config())
     return made.instances.to_instances()[0]
 
 
@@ -273,8 +270,26 @@ def _instances(
     background: float,
     min_area: float,
 ) -> tuple[InstanceMap, Tensor, Tensor]:
-    """Components of the winning pieces as an id map and a table; their areas and boxes."""
+    """Components of the winning pieces."""
     winner, value = _winners(walked, of_image, batch, size, background)
+    return component_table(winner, value, of_class, min_area)
+
+
+def component_table(
+    winner: Tensor, value: Tensor, of_class: Tensor, min_area: float
+) -> tuple[InstanceMap, Tensor, Tensor]:
+    """Every 4-connected component of winning channels as an instance.
+
+    Args:
+        winner: ``[B, H, W]`` integers, 0 = background, else channel + 1.
+        value: ``[B, H, W]`` float32, the winner's value; a component's score is its maximum.
+        of_class: ``[N]`` int64, class of each channel.
+        min_area: a component under this share of the image gets score 0.
+
+    Returns:
+        Rows in the order of the channels, then raster order; ``[M]`` areas; ``[M, 4]`` half-open boxes.
+    """
+    size = winner.shape[1:]
     ids, _ = ops.connected_components(winner.to(torch.int32), 4)
     table = ops.instance_stats(ids, value)
     image, where = table.image_index.long(), table.peak_yx.long()
@@ -316,9 +331,7 @@ def _winners(
     for start in range(0, batch, step):
         part = slot[start : start + step]
         dense = torch.where((part >= 0)[..., None, None], walked[part.clamp_min(0)], walked.new_zeros(()))
-        large = F.interpolate(
-            dense.flatten(0, 1)[:, None], scale_factor=STRIDE, mode="bilinear", align_corners=False
-        )
+        large = F.interpolate(dense.flatten(0, 1)[:, None], scale_factor=STRIDE, mode="bilinear", align_corners=False)
         best, index = large[:, 0, :height, :width].reshape(-1, most, height, width).max(1)
         peak = best.flatten(1).max(1).values.view(-1, 1, 1)
         best = torch.where(peak > 0, best / peak, torch.zeros_like(best))
@@ -352,12 +365,8 @@ def _one_image(
             raise ValueError(f"{owner}: {name} must be float {what}, got {tensor.dtype} {list(tensor.shape)}")
     classes = torch.as_tensor(classes, device=cams.device)
     if classes.dim() != 1 or classes.shape[0] != cams.shape[0]:
-        raise ValueError(
-            f"{owner}: classes must be [K] with K = {cams.shape[0]} maps, got {list(classes.shape)}"
-        )
-    if classes.numel() and (
-        classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool
-    ):
+        raise ValueError(f"{owner}: classes must be [K] with K = {cams.shape[0]} maps, got {list(classes.shape)}")
+    if classes.numel() and (classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool):
         raise TypeError(f"{owner}: classes must be integers, got {classes.dtype}")
     if classes.numel() and int(classes.min()) < 0:
         raise ValueError(f"{owner}: classes must be at least 0, got {int(classes.min())}")
@@ -367,7 +376,5 @@ def _one_image(
     want = grid_size(size)
     for name, got in (("cams", tuple(cams.shape[1:])), ("boundary", tuple(boundary.shape))):
         if got != want:
-            raise ValueError(
-                f"{owner}: {name} must have the stride-4 grid {want} of image_size {size}, got {got}"
-            )
+            raise ValueError(f"{owner}: {name} must have the stride-4 grid {want} of image_size {size}, got {got}")
     return cams.float(), classes.long(), size

@@ -37,18 +37,14 @@ class Fields(NamedTuple):
         """``[B]`` bool, images whose fields hold no NaN and no infinity."""
         good = self.boundary.isfinite().flatten(1).all(1) & self.displacement.isfinite().flatten(1).all(1)
         wrong = ~self.cams.isfinite().flatten(1).all(1)
-        return good & (
-            torch.zeros_like(good, dtype=torch.int64).index_add_(0, self.image_index, wrong.long()) == 0
-        )
+        return good & (torch.zeros_like(good, dtype=torch.int64).index_add_(0, self.image_index, wrong.long()) == 0)
 
     def select(self, images: Tensor) -> Fields:
         """The images of a ``[B]`` bool mask alone."""
         keep = images[self.image_index]
         place = images.long().cumsum(0) - 1
         index = place[self.image_index[keep]]
-        return Fields(
-            self.cams[keep], self.classes[keep], index, self.boundary[images], self.displacement[images]
-        )
+        return Fields(self.cams[keep], self.classes[keep], index, self.boundary[images], self.displacement[images])
 
 
 class Labeller:

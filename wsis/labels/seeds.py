@@ -94,17 +94,11 @@ def seed_labels(
         raise ValueError(f"{owner}: image must be [3, H, W] uint8, got {image.dtype} {list(image.shape)}")
     if cams.shape[1:] != image.shape[1:] or not cams.is_floating_point():
         want = list(image.shape[1:])
-        raise ValueError(
-            f"{owner}: cams must be [K, H, W] float with [H, W] = {want}, got {list(cams.shape)}"
-        )
+        raise ValueError(f"{owner}: cams must be [K, H, W] float with [H, W] = {want}, got {list(cams.shape)}")
     classes = torch.as_tensor(classes, device=cams.device)
     if classes.dim() != 1 or classes.shape[0] != cams.shape[0]:
-        raise ValueError(
-            f"{owner}: classes must be [K] with K = {cams.shape[0]} maps, got {list(classes.shape)}"
-        )
-    if classes.numel() and (
-        classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool
-    ):
+        raise ValueError(f"{owner}: classes must be [K] with K = {cams.shape[0]} maps, got {list(classes.shape)}")
+    if classes.numel() and (classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool):
         raise TypeError(f"{owner}: classes must be integers, got {classes.dtype}")
     if classes.numel() and not 0 <= int(classes.min()) <= int(classes.max()) <= 253:
         raise ValueError(f"{owner}: classes must lie in 0..253 to fit a uint8 map, got {classes.tolist()}")
@@ -115,9 +109,7 @@ def seed_labels(
     return seed_labels_batch(image[None], cams.float(), classes.long(), index, config)[0]
 
 
-def seed_labels_batch(
-    images: Tensor, cams: Tensor, classes: Tensor, image_index: Tensor, config: Config
-) -> Tensor:
+def seed_labels_batch(images: Tensor, cams: Tensor, classes: Tensor, image_index: Tensor, config: Config) -> Tensor:
     """Seed maps of images of one size, with the maps of all images in one flat table.
 
     Args:

@@ -1,1 +1,18 @@
-"""Runs as Python functions: each returns the ordered steps with their numbers."""
+"""Runs as Python functions: each takes :class:`Options` and returns the ordered stages with their numbers.
+
+``wsis run NAME`` carries one out: stages that are done and verified are skipped, ``--force=STAGE`` makes one
+again, and every number of every stage can be changed with ``--STAGE.FIELD=VALUE`` or in a YAML file.
+"""
+
+from wsis.recipes.irnet import custom_folder, irnet_small, irnet_voc
+from wsis.recipes.stages import Options, Stage
+
+__all__ = ["RECIPES", "Options", "Stage", "custom_folder", "irnet_small", "irnet_voc"]
+
+RECIPES = {
+    "irnet": irnet_voc,
+    "irnet_voc": irnet_voc,
+    "irnet_small": irnet_small,
+    "custom_folder": custom_folder,
+}
+"""Every recipe by the name that ``wsis run`` takes; ``irnet`` is the paper's."""

@@ -29,9 +29,7 @@ class Decoded(Generic[T]):
         self.index, self.value, self.fault, self.seconds = index, value, fault, seconds
 
 
-def read_ahead(
-    load: Callable[[int], T], indices: Iterable[int], workers: int, window: int
-) -> Iterator[Decoded[T]]:
+def read_ahead(load: Callable[[int], T], indices: Iterable[int], workers: int, window: int) -> Iterator[Decoded[T]]:
     """``load(index)`` for every index, in order.
 
     A :class:`DataFault` is handed out with its record; every other error ends the iteration.
@@ -60,9 +58,7 @@ def read_ahead(
                 future.cancel()
 
 
-def group_by_size(
-    pictures: Iterable[Decoded[np.ndarray]], batch_size: int
-) -> Iterator[list[Decoded[np.ndarray]]]:
+def group_by_size(pictures: Iterable[Decoded[np.ndarray]], batch_size: int) -> Iterator[list[Decoded[np.ndarray]]]:
     """Lists of at most ``batch_size`` pictures of one size; a group that does not fill up comes at the end,
     or when too many bytes wait."""
     groups: dict[tuple[int, ...], list[Decoded[np.ndarray]]] = {}

@@ -34,9 +34,7 @@ class Unit:
 
 def split_units(total: int, size: int) -> list[Unit]:
     """The work units of ``total`` records; the last one may be shorter."""
-    return [
-        Unit(number, first, min(size, total - first)) for number, first in enumerate(range(0, total, size))
-    ]
+    return [Unit(number, first, min(size, total - first)) for number, first in enumerate(range(0, total, size))]
 
 
 class FrozenInputs:

@@ -99,9 +99,7 @@ def run_job(
                     done[unit.number] = entry
                     faults.add(entry.count, entry.codes)
                     watch.advance(entry.count, sum(item.instances for item in done.values()), faults.total)
-                    log.write(
-                        "unit", {**entry.to_json(), "stages": clock.seconds, "rate": round(watch.rate, 3)}
-                    )
+                    log.write("unit", {**entry.to_json(), "stages": clock.seconds, "rate": round(watch.rate, 3)})
         result = _result(done, total, len(units), faults, clock, watch.rate, redone)
     log.write("end", {"exit_code": result.exit_code, "reasons": result.reasons, "stages": result.seconds})
     return result
@@ -125,17 +123,14 @@ def _finished(
     return done, tuple(redone)
 
 
-def _commit(
-    folder: RunFolder, journal: Journal, unit: Unit, rows: list[Row], clock: StageClock
-) -> ShardEntry:
+def _commit(folder: RunFolder, journal: Journal, unit: Unit, rows: list[Row], clock: StageClock) -> ShardEntry:
     """Shard first, journal line after it; nothing of a unit counts before its line."""
     if len(rows) != unit.count:
         raise AssertionError(f"unit {unit.number}: {len(rows)} rows for {unit.count} images")
     free = shutil.disk_usage(folder.path).free
     if free < _MIN_FREE:
         raise SystemFault(
-            f"writing {shard_path(folder.path, unit.number)}: {free:,} bytes free, {_MIN_FREE:,} needed; "
-            "make room"
+            f"writing {shard_path(folder.path, unit.number)}: {free:,} bytes free, {_MIN_FREE:,} needed; make room"
         )
     with clock("write"):
         entry = write_shard(folder.path, unit.number, unit.first, rows, folder.fingerprint)

@@ -74,9 +74,7 @@ class LabelUnits:
         self.batch_size, self.workers, self.clock = batch_size, workers, clock
         self.root = Path(root).resolve() if root else None
 
-    def __call__(
-        self, units: Sequence[Unit], stopping: Callable[[], bool]
-    ) -> Iterator[tuple[Unit, list[Row]]]:
+    def __call__(self, units: Sequence[Unit], stopping: Callable[[], bool]) -> Iterator[tuple[Unit, list[Row]]]:
         indices = (index for unit in units for index in unit.indices)
         pictures = read_ahead(self._load, indices, self.workers, self.batch_size + 2 * self.workers)
         with ThreadPoolExecutor(max(1, self.workers), thread_name_prefix="write") as pool:
@@ -90,14 +88,10 @@ class LabelUnits:
 
     def _load(self, index: int) -> np.ndarray:
         if self.inputs.record(index).labels is None:
-            raise DataFault(
-                Code.E_LABEL, self.inputs.record(index).id, "read", "has no entry in the tag file"
-            )
+            raise DataFault(Code.E_LABEL, self.inputs.record(index).id, "read", "has no entry in the tag file")
         return self.inputs.load_image(index)
 
-    def _unit(
-        self, unit: Unit, pictures: Iterator[Decoded[np.ndarray]], pool: ThreadPoolExecutor
-    ) -> list[Row]:
+    def _unit(self, unit: Unit, pictures: Iterator[Decoded[np.ndarray]], pool: ThreadPoolExecutor) -> list[Row]:
         rows: dict[int, Row] = {}
         files: list[Future] = []
         for group in group_by_size(self._usable(unit, pictures, rows, files, pool), self.batch_size):
@@ -144,9 +138,7 @@ class LabelUnits:
         inside = self.root is not None and path.resolve().is_relative_to(self.root)
         return path.resolve().relative_to(self.root).as_posix() if inside else str(path)
 
-    def _batch(
-        self, group: list[Decoded[np.ndarray]], rows: dict[int, Row], pool: ThreadPoolExecutor
-    ) -> list[Future]:
+    def _batch(self, group: list[Decoded[np.ndarray]], rows: dict[int, Row], pool: ThreadPoolExecutor) -> list[Future]:
         """Label images of one size; halves the batch, and at last leaves the GPU, when memory does not
         suffice."""
         try:
@@ -169,9 +161,7 @@ class LabelUnits:
             height, width = group[0].value.shape[:2]
             raise SystemFault(f"out of memory at {len(group)} images of {height}x{width}: {error}") from error
 
-    def _label(
-        self, group: list[Decoded[np.ndarray]], rows: dict[int, Row], pool: ThreadPoolExecutor
-    ) -> list[Future]:
+    def _label(self, group: list[Decoded[np.ndarray]], rows: dict[int, Row], pool: ThreadPoolExecutor) -> list[Future]:
         members = [rows[picture.index] for picture in group]
         size = (members[0].height, members[0].width)
         with self.clock("nets"):
@@ -191,9 +181,7 @@ class LabelUnits:
             if not members:
                 return []
             outputs = self.outputs
-            made = self.labeller.spread(
-                fields, size, instances=outputs.instances, semantic=bool(outputs.semantic)
-            )
+            made = self.labeller.spread(fields, size, instances=outputs.instances, semantic=bool(outputs.semantic))
             if outputs.instances:
                 fill_rows(members, made)
             maps = made.semantic.to(torch.uint8).cpu().numpy() if outputs.semantic else None

@@ -166,9 +166,7 @@ def _inspect(images: ImageSet, config: Config) -> Iterator[_Finding]:
     """One finding per image, in order; decoding runs in threads."""
     workers = config.workers or min(os.cpu_count() or 1, 16)
     console = Console(file=sys.stderr)
-    numbers = track(
-        range(len(images)), "checking", console=console, transient=True, disable=not console.is_terminal
-    )
+    numbers = track(range(len(images)), "checking", console=console, transient=True, disable=not console.is_terminal)
     indices = iter(numbers)
     with ThreadPoolExecutor(workers) as pool:
         while chunk := list(islice(indices, _CHUNK)):

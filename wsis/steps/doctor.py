@@ -74,13 +74,9 @@ class Result:
         if self.checks:
             lines += ["", "self-test against the oracles:"]
         for check in self.checks:
-            verdict = (
-                check.problem or f"ok, largest difference {check.error:.1e}, {1000 * check.seconds:.0f} ms"
-            )
+            verdict = check.problem or f"ok, largest difference {check.error:.1e}, {1000 * check.seconds:.0f} ms"
             lines.append(f"  {check.op:<22}{check.device:<8}{verdict}")
-        lines += (
-            ["", *(f"problem: {problem}" for problem in self.problems)] if self.problems else ["", "all well"]
-        )
+        lines += ["", *(f"problem: {problem}" for problem in self.problems)] if self.problems else ["", "all well"]
         return "\n".join(lines)
 
 
@@ -118,11 +114,7 @@ def _compare(name: str, make: Callable[[], tuple[Sequence, dict]], tolerance: fl
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as problem:
         text = f"{type(problem).__name__}: {str(problem).splitlines()[0]}"
         return Check(name, device, float("nan"), time.perf_counter() - start, text)
-    problem = (
-        ""
-        if error <= tolerance
-        else f"differs from its oracle by {error:.1e}, expected at most {tolerance:.0e}"
-    )
+    problem = "" if error <= tolerance else f"differs from its oracle by {error:.1e}, expected at most {tolerance:.0e}"
     return Check(name, device, error, seconds, problem)
 
 
@@ -155,9 +147,7 @@ def _scene() -> dict[str, Tensor]:
 
     rows, columns = torch.meshgrid(torch.arange(24.0), torch.arange(28.0), indexing="ij")
     pull = torch.stack([12 - rows, 14 - columns])[None] * 0.3
-    labels = (
-        torch.randint(0, 3, (2, 6, 7), generator=generator).repeat_interleave(4, 1).repeat_interleave(4, 2)
-    )
+    labels = torch.randint(0, 3, (2, 6, 7), generator=generator).repeat_interleave(4, 1).repeat_interleave(4, 2)
     images = torch.randint(0, 256, (2, 3, 24, 28), generator=generator, dtype=torch.uint8)
     return {
         "boundary": 0.5 * rand(2, 24, 28),
@@ -260,9 +250,7 @@ def _machine_facts(problems: list[str]) -> list[tuple[str, str]]:
         shared = shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else 0
         facts.append(("/dev/shm", f"{shared / 2**20:.0f} MiB"))
         if 0 < shared < 512 << 20:
-            problems.append(
-                f"/dev/shm has only {shared >> 20} MiB; give training workers more (docker --shm-size=2g)"
-            )
+            problems.append(f"/dev/shm has only {shared >> 20} MiB; give training workers more (docker --shm-size=2g)")
     if not torch.cuda.is_available():
         facts.append(("GPU", f"none that torch sees (torch built for CUDA {torch.version.cuda or 'none'})"))
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):

@@ -8,9 +8,12 @@ that was stopped; an image that cannot be used is recorded with its reason and t
 from __future__ import annotations
 
 import dataclasses
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from wsis import __version__
 from wsis.data.artifacts import fingerprint
@@ -19,7 +22,7 @@ from wsis.data.dataset import open_data
 from wsis.data.image_set import ImageSet
 from wsis.data.run_folder import RunFolder
 from wsis.errors import ConfigError, Problems
-from wsis.labels import irnet
+from wsis.labels import cam_components, irnet
 from wsis.labels.labeller import Labeller
 from wsis.runtime.device import autocast, choose_device, device_problems
 from wsis.runtime.faults import FaultCount
@@ -46,9 +49,11 @@ class Config:
         batch_size: images of one size that go through the nets together.
         workers: threads that decode ahead; 0: none.
         unit_size: images of a work unit, which is done wholly or not at all.
+        method: irnet, or cam for the baseline: components of the thresholded activation maps.
         scales: image pyramid of the activation maps.
         min_side: shorter sides are filled up to this length for the boundary network, as in its training.
         propagation: thresholds of the paper.
+        cam_components: thresholds of the baseline.
         instances: make instances.
         semantic: folder for semantic maps (PNG, 0 background, class + 1); empty = none.
         dump_fields: folder for activation maps, boundary, displacement and walk of every image (npz); empty
@@ -65,9 +70,11 @@ class Config:
     batch_size: int = 8
     workers: int = 2
     unit_size: int = 64
+    method: str = "irnet"
     scales: tuple[float, ...] = (1.0, 0.5, 1.5, 2.0)
     min_side: int = 512
     propagation: irnet.Config = field(default_factory=irnet.Config)
+    cam_components: cam_components.Config = field(default_factory=cam_components.Config)
     instances: bool = True
     semantic: str = ""
     dump_fields: str = ""
@@ -89,6 +96,10 @@ class Config:
                 problems.add(name, f"got {getattr(self, name)}, expected {low} to {high}")
         if not self.scales or not all(0 < scale <= 16 for scale in self.scales):
             problems.add("scales", f"got {list(self.scales)}, expected numbers above 0 and at most 16")
+        if self.method not in ("irnet", "cam"):
+            problems.add("method", f"got {self.method!r}, expected irnet or cam")
+        if self.method == "cam" and self.dump_fields:
+            problems.add("dump_fields", "the baseline (method cam) has no fields; leave it empty")
         if not self.instances and not self.semantic:
             problems.add("instances", "got false and no semantic folder, so there is nothing to make")
         if self.max_faults is not None and self.max_faults < 0:
@@ -130,9 +141,7 @@ class Result:
         if self.exit_code == 75:
             lines.append(f"stopped with {left} images to do; the same command goes on")
         if self.exit_code == 4:
-            lines.append(
-                "too many images failed; look at the reasons, then mend the data or raise --max_faults"
-            )
+            lines.append("too many images failed; look at the reasons, then mend the data or raise --max_faults")
         return "\n".join(lines)
 
 
@@ -145,23 +154,14 @@ def run(config: Config) -> Result:
     """
     data = _check(config)
     device = choose_device(config.device)
-    labeller = Labeller(
-        load_network(config.cam_weights, device, kind="cam_net", categories=data.categories),
-        load_network(config.irnet_weights, device, kind="irnet"),
-        config.propagation,
-        config.scales,
-        config.min_side,
-        lambda: autocast(device, config.precision),
-    )
+    labeller = _labeller(config, data, device)
     for note in data.notes:
         say(f"label: {note}")
     clock = StageClock()
     with RunFolder(config.out, "label", _parts(config, data, device.type)) as folder:
         inputs = freeze_inputs(folder.path, data)
         outputs = Outputs(config.instances, config.semantic, config.dump_fields, data.categories.palette())
-        units = LabelUnits(
-            labeller, inputs, outputs, config.batch_size, config.workers, clock, config.data.root
-        )
+        units = LabelUnits(labeller, inputs, outputs, config.batch_size, config.workers, clock, config.data.root)
         job = run_job(
             folder,
             len(data),
@@ -174,10 +174,27 @@ def run(config: Config) -> Result:
     return Result(Path(config.out), job, job.exit_code)
 
 
+def _labeller(config: Config, data: ImageSet, device: torch.device) -> Labeller | cam_components.CamLabeller:
+    cam_net = load_network(config.cam_weights, device, kind="cam_net", categories=data.categories)
+
+    def context() -> AbstractContextManager:
+        return autocast(device, config.precision)
+
+    if config.method == "cam":
+        return cam_components.CamLabeller(cam_net, config.cam_components, config.scales, context)
+    net = load_network(config.irnet_weights, device, kind="irnet")
+    return Labeller(cam_net, net, config.propagation, config.scales, config.min_side, context)
+
+
+def _needed(config: Config) -> dict[str, str]:
+    """The networks that the method needs: option and kind."""
+    return {"cam_weights": "cam_net"} | ({"irnet_weights": "irnet"} if config.method == "irnet" else {})
+
+
 def _check(config: Config) -> ImageSet:
     """Everything that can be known to be wrong before work begins, in one list; the opened data set."""
     problems = Problems()
-    for name in ("out", "cam_weights", "irnet_weights"):
+    for name in ("out", *_needed(config)):
         if not getattr(config, name):
             problems.add(name, f"is empty; give --{name}=PATH")
     data = None
@@ -187,21 +204,15 @@ def _check(config: Config) -> ImageSet:
         problems.extend(error)
     if data is not None and len(data) == 0:
         problems.add("data", "the list of images is empty")
-    for name, kind in (("cam_weights", "cam_net"), ("irnet_weights", "irnet")):
+    for name, kind in _needed(config).items():
         categories = data.categories if data is not None and kind == "cam_net" else None
-        problem = (
-            network_problem(getattr(config, name), kind, categories=categories)
-            if getattr(config, name)
-            else None
-        )
+        problem = network_problem(getattr(config, name), kind, categories=categories) if getattr(config, name) else None
         if problem:
             problems.add(name, problem)
     for name in ("out", "semantic", "dump_fields"):
         clash = _overwrites(getattr(config, name), config.data)
         if clash:
-            problems.add(
-                name, f"{getattr(config, name)} is {clash}; give another folder, inputs are never overwritten"
-            )
+            problems.add(name, f"{getattr(config, name)} is {clash}; give another folder, inputs are never overwritten")
     problems.raise_if_any()
     return data
 
@@ -247,10 +258,7 @@ def _parts(config: Config, data: ImageSet, device: str) -> dict[str, Any]:
         "units": len(split_units(len(data), config.unit_size)),
         "categories": data.categories.to_json(),
         "inputs": data.fingerprint(),
-        "weights": {
-            "cam": read_meta(config.cam_weights)["sha256"],
-            "irnet": read_meta(config.irnet_weights)["sha256"],
-        },
+        "weights": {kind: read_meta(getattr(config, name))["sha256"] for name, kind in _needed(config).items()},
         "version": __version__,
         "build": fingerprint({key: str(value) for key, value in build.items()}),
     }

@@ -123,9 +123,7 @@ def run(config: Config) -> Result:
     device = choose_device(config.device)
     net = load_network(config.cam_weights, device, kind="cam_net", categories=data.categories)
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(
-            RunFolder(config.out, "make_seed_labels", _parts(config, data, device.type))
-        )
+        folder = stack.enter_context(RunFolder(config.out, "make_seed_labels", _parts(config, data, device.type)))
         journal = stack.enter_context(Journal(folder.path / "journal.jsonl"))
         inputs = freeze_inputs(folder.path, data)
         kept, old_faults = _verified(folder.path, journal, data, config.verify)
@@ -142,17 +140,13 @@ def run(config: Config) -> Result:
         code = ExitCode.STOPPED
     seconds = {name: round(spent, 3) for name, spent in maker.clock.seconds.items()}
     reasons = dict(sorted(maker.faults.reasons.items()))
-    return Result(
-        Path(config.out), len(data), maker.made, len(kept), maker.faults.total, reasons, seconds, int(code)
-    )
+    return Result(Path(config.out), len(data), maker.made, len(kept), maker.faults.total, reasons, seconds, int(code))
 
 
 class _Maker:
     """Makes maps batch after batch and records each image."""
 
-    def __init__(
-        self, config: Config, net: CamNet, inputs: FrozenInputs, folder: Path, journal: Journal
-    ) -> None:
+    def __init__(self, config: Config, net: CamNet, inputs: FrozenInputs, folder: Path, journal: Journal) -> None:
         self.config, self.net, self.inputs, self.folder, self.journal = config, net, inputs, folder, journal
         self.device = net.classifier.weight.device
         self.clock, self.faults, self.made = StageClock(), FaultCount(config.max_faults), 0
@@ -169,9 +163,7 @@ class _Maker:
 
     def _load(self, index: int) -> np.ndarray:
         if self.inputs.record(index).labels is None:
-            raise DataFault(
-                Code.E_LABEL, self.inputs.record(index).id, "read", "has no entry in the tag file"
-            )
+            raise DataFault(Code.E_LABEL, self.inputs.record(index).id, "read", "has no entry in the tag file")
         return self.inputs.load_image(index)
 
     def _good(self, pictures: Iterator[Decoded[np.ndarray]]) -> Iterator[Decoded[np.ndarray]]:
@@ -217,9 +209,7 @@ class _Maker:
                 self._write(records[place].id, seed_map)
         for record, fine in zip(records, finite):
             if not fine:
-                self._skip(
-                    DataFault(Code.E_NUMERIC, record.id, "label", "the net gave values that are not finite")
-                )
+                self._skip(DataFault(Code.E_NUMERIC, record.id, "label", "the net gave values that are not finite"))
 
     def _write(self, image_id: str, seed_map: np.ndarray) -> None:
         path = safe_join(self.folder, image_id + ".png")

@@ -105,9 +105,7 @@ class Result:
                 lines.append(f"{row.file}: {row.code}, {row.text}")
                 continue
             names = [self.categories.names[label] for label in row.label]
-            counts = (
-                ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names)) or "nothing found"
-            )
+            counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names)) or "nothing found"
             lines.append(f"{row.file}: {counts} -> {picture}")
         return "\n".join(lines)
 
@@ -171,14 +169,10 @@ def _one(
 
 
 @torch.no_grad()
-def _tags(
-    config: Config, labeller: Labeller, categories: Categories, image: Tensor, photo: Path
-) -> tuple[int, ...]:
+def _tags(config: Config, labeller: Labeller, categories: Categories, image: Tensor, photo: Path) -> tuple[int, ...]:
     """The classes that the classifier sees."""
     net = labeller.cam_net
-    mean, std = (
-        torch.tensor(value, device=labeller.device).view(1, 3, 1, 1) for value in net.backbone.normalization
-    )
+    mean, std = (torch.tensor(value, device=labeller.device).view(1, 3, 1, 1) for value in net.backbone.normalization)
     with labeller.context():
         logits = net((image[None].to(labeller.device).float() - mean) / std).logits.float()
     chance = torch.sigmoid(logits)[0].cpu().numpy()

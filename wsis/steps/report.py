@@ -1,4 +1,5 @@
-"""One self-contained HTML page of a label run: pictures with every layer, figures, distributions, settings."""
+"""One self-contained HTML page of a label run: pictures with every layer, figures, distributions,
+settings."""
 
 from __future__ import annotations
 
@@ -33,8 +34,8 @@ class Config:
         run: folder of the label run.
         data: the pictures that were labelled; with true masks the page has figures of quality, too.
         output: the html file; empty = RUN/report.html.
-        fields: folder into which label dumped the fields, for the layers CAM, boundary, displacement and walk;
-            empty = RUN/fields if it exists.
+        fields: folder into which label dumped the fields, for the layers CAM, boundary, displacement and
+            walk; empty = RUN/fields if it exists.
         num_images: most pictures on the page.
         choice: which ones: spread (evenly over the run), first, or worst (lowest best overlap; needs masks).
         images: ids of pictures to show, instead of a choice.

@@ -142,9 +142,7 @@ def _check(config: Config) -> ImageSet:
         choose_device(config.machine.device)
         data = open_data(config.data)
         if len(data) < config.optim.batch_size:
-            text = (
-                f"got {config.optim.batch_size}, expected at most the number of training images, {len(data)}"
-            )
+            text = f"got {config.optim.batch_size}, expected at most the number of training images, {len(data)}"
             problems.add("optim.batch_size", text)
         data.require_labels()
     except ConfigError as error:

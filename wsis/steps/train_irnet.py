@@ -199,9 +199,7 @@ def _check(config: Config) -> ImageSet:
         choose_device(config.machine.device)
         data = open_data(config.data)
         if len(data) < config.optim.batch_size:
-            text = (
-                f"got {config.optim.batch_size}, expected at most the number of training images, {len(data)}"
-            )
+            text = f"got {config.optim.batch_size}, expected at most the number of training images, {len(data)}"
             problems.add("optim.batch_size", text)
         if config.mean_split:
             open_data(dataclasses.replace(config.data, split=config.mean_split, list=""))
@@ -224,9 +222,7 @@ def _parts(config: Config, data: ImageSet) -> dict[str, Any]:
         *("backbone", "trainable_from", "min_scale", "max_scale", "crop", "radius"),
         *("mean_split", "mean_crop", "seed"),
     )
-    seeds = (
-        RunFolder.read(config.seeds)["fingerprint"] if (Path(config.seeds) / "run.json").is_file() else None
-    )
+    seeds = RunFolder.read(config.seeds)["fingerprint"] if (Path(config.seeds) / "run.json").is_file() else None
     return {
         **{name: getattr(config, name) for name in kept},
         "optim": dataclasses.asdict(config.optim),
