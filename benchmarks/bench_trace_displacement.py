@@ -26,7 +26,7 @@ def results_agree(displacement) -> None:
     """The two sum a bilinear sample in different order, which may turn a trace at a fork."""
     ours = ops.trace_displacement(displacement, STEPS).numpy()
     theirs = numpy_trace(displacement.numpy(), STEPS)
-    assert np.mean(np.any(ours != theirs, axis=1)) < 1e-3
+    assert np.mean(np.any(ours != theirs, axis=1)) < 5e-3
 
 
 def test_wsis(benchmark, displacement):
