@@ -1,7 +1,7 @@
 // class_scores: host functions and the per-pixel body.
 #pragma once
 
-#include "common/exp_nonpositive.h"
+#include "common/exp_clamped.h"
 
 namespace wsis {
 
@@ -14,14 +14,14 @@ void class_scores_cpu(const T* semantic, const T* center, const int32_t* labels,
 int class_scores_cuda(const float* semantic, const float* center, const int32_t* labels, float* probability,
                       float* heat, int64_t B, int64_t C, int64_t plane, void* stream);
 
-// Softmax of channel `label` of one pixel, whose C + 1 logits lie `plane` apart. Same order of sums on CPU and GPU.
+// Softmax of channel `label` of one pixel, whose C + 1 logits lie `plane` apart: 1 / sum of exp(logit - own logit), in
+// one pass over the channels, whose order is the same on CPU and GPU.
 template <class T>
 HOST_DEVICE T softmax_at(const T* logits, int64_t C, int64_t plane, int64_t label) {
-  T top = logits[0];
-  for (int64_t c = 1; c <= C; ++c) top = logits[c * plane] > top ? logits[c * plane] : top;
+  const T own = logits[label * plane];
   T sum = 0;
-  for (int64_t c = 0; c <= C; ++c) sum += exp_nonpositive(logits[c * plane] - top);
-  return exp_nonpositive(logits[label * plane] - top) / sum;
+  for (int64_t c = 0; c <= C; ++c) sum += exp_clamped(logits[c * plane] - own);
+  return T(1) / sum;
 }
 
 }  // namespace wsis

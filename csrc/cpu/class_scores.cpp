@@ -1,55 +1,62 @@
 #include "common/class_scores.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "common/parallel.h"
 
 namespace wsis {
 namespace {
 
-constexpr int64_t kChunk = 256;  // pixels whose logits are summed together, their state in the first-level cache
+constexpr int64_t kChunk = 512;  // pixels whose logits are summed together, their state in the first-level cache
 
-// total[i] = sum over channels of exp(logit - top[i]); the arithmetic of softmax_at, channel by channel.
+// total[i] = sum over channels of exp(logit - own[i]): softmax_at, channel by channel.
 template <class T>
 inline __attribute__((always_inline)) void softmax_sum_body(const T* RESTRICT logits, int64_t C, int64_t plane,
-                                                            int64_t count, T* RESTRICT top, T* RESTRICT total) {
-  for (int64_t i = 0; i < count; ++i) top[i] = logits[i];
-  for (int64_t c = 1; c <= C; ++c) {
-    const T* RESTRICT row = logits + c * plane;
-    for (int64_t i = 0; i < count; ++i) top[i] = row[i] > top[i] ? row[i] : top[i];
-  }
+                                                            int64_t count, const T* RESTRICT own, T* RESTRICT total) {
   for (int64_t i = 0; i < count; ++i) total[i] = 0;
   for (int64_t c = 0; c <= C; ++c) {
     const T* RESTRICT row = logits + c * plane;
-    for (int64_t i = 0; i < count; ++i) total[i] += exp_nonpositive(row[i] - top[i]);
+    for (int64_t i = 0; i < count; ++i) total[i] += exp_clamped(row[i] - own[i]);
   }
 }
-CPU_CLONES void softmax_sum(const float* logits, int64_t C, int64_t plane, int64_t count, float* top, float* total) {
-  softmax_sum_body(logits, C, plane, count, top, total);
+CPU_CLONES void softmax_sum(const float* logits, int64_t C, int64_t plane, int64_t count, const float* own,
+                            float* total) {
+  softmax_sum_body(logits, C, plane, count, own, total);
 }
-CPU_CLONES void softmax_sum(const double* logits, int64_t C, int64_t plane, int64_t count, double* top,
+CPU_CLONES void softmax_sum(const double* logits, int64_t C, int64_t plane, int64_t count, const double* own,
                             double* total) {
-  softmax_sum_body(logits, C, plane, count, top, total);
+  softmax_sum_body(logits, C, plane, count, own, total);
 }
 
-// `count` pixels of one image from `first` on; none of their logits is read where no pixel has a label.
+// The pixels begin .. end, all with a label. scratch: 2 * kChunk numbers.
+template <class T>
+void score_run(const T* semantic, const T* center, const int32_t* labels, T* probability, T* heat, int64_t C,
+               int64_t plane, int64_t begin, int64_t end, T* scratch) {
+  T *own = scratch, *total = scratch + kChunk;
+  for (int64_t i = begin; i < end; ++i) {
+    own[i - begin] = semantic[labels[i] * plane + i];
+    heat[i] = center[(labels[i] - 1) * plane + i];
+  }
+  softmax_sum(semantic + begin, C, plane, end - begin, own, total);
+  for (int64_t i = begin; i < end; ++i) probability[i] = T(1) / total[i - begin];
+}
+
+// `count` pixels of one image; logits are read only where a pixel has a label.
 template <class T>
 void score_chunk(const T* semantic, const T* center, const int32_t* labels, T* probability, T* heat, int64_t C,
-                 int64_t plane, int64_t count) {
-  T top[kChunk], total[kChunk];
-  int64_t begin = 0, end = count;
+                 int64_t plane, int64_t count, T* scratch) {
   const auto labelled = [&](int64_t i) { return labels[i] > 0 && labels[i] <= C; };
-  while (begin < end && !labelled(begin)) ++begin;
-  while (begin < end && !labelled(end - 1)) --end;
-  std::fill(probability, probability + count, T(0));
-  std::fill(heat, heat + count, T(0));
-  if (begin == end) return;
-  softmax_sum(semantic + begin, C, plane, end - begin, top, total);
-  for (int64_t i = begin; i < end; ++i) {
-    if (!labelled(i)) continue;
-    const int64_t label = labels[i];
-    probability[i] = exp_nonpositive(semantic[label * plane + i] - top[i - begin]) / total[i - begin];
-    heat[i] = center[(label - 1) * plane + i];
+  for (int64_t i = 0; i < count;) {
+    const int64_t begin = i;
+    if (labelled(begin)) {
+      while (i < count && labelled(i)) ++i;
+      score_run(semantic, center, labels, probability, heat, C, plane, begin, i, scratch);
+      continue;
+    }
+    while (i < count && !labelled(i)) ++i;
+    std::fill(probability + begin, probability + i, T(0));
+    std::fill(heat + begin, heat + i, T(0));
   }
 }
 
@@ -60,10 +67,11 @@ void class_scores_cpu(const T* semantic, const T* center, const int32_t* labels,
                       int64_t C, int64_t plane) {
   const int64_t chunks = (plane + kChunk - 1) / kChunk;
   parallel_for(0, B * chunks, 64, [&](int64_t begin, int64_t end) {
+    std::vector<T> scratch(2 * kChunk);
     for (int64_t k = begin; k < end; ++k) {
       const int64_t b = k / chunks, first = k % chunks * kChunk, here = b * plane + first;
       score_chunk(semantic + b * (C + 1) * plane + first, center + b * C * plane + first, labels + here,
-                  probability + here, heat + here, C, plane, std::min(kChunk, plane - first));
+                  probability + here, heat + here, C, plane, std::min(kChunk, plane - first), scratch.data());
     }
   });
 }

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from wsis.errors import ConfigError
 from wsis.labels import center_offset
-from wsis.labels.center_offset import Config
-from wsis.labels.center_offset.tables import columns_by_count, columns_by_list
+from wsis.labels.center_offset import Config, decoding, tables
+from wsis.labels.center_offset.tables import columns_by_count, columns_of_list
 from wsis.reference import center_offset as reference
 from wsis.structures import CenterOffsetTarget, InstanceMap, Points
 
@@ -321,10 +321,36 @@ def test_both_ways_to_list_columns_agree(room: int):
     mask = torch.rand(5, 40, generator=torch.Generator().manual_seed(0)) < torch.tensor(
         [[0.0], [0.05], [0.2], [0.9], [1.0]]
     )
-    assert torch.equal(columns_by_count(mask, room), columns_by_list(mask, room))
-    for row, columns in zip(mask, columns_by_list(mask, room)):
+    assert torch.equal(columns_by_count(mask, room), columns_of_list(*mask.nonzero(as_tuple=True), 5, room))
+    for row, columns in zip(mask, columns_of_list(*mask.nonzero(as_tuple=True), 5, room)):
         want = row.nonzero().flatten()[:room].tolist()
         assert columns.tolist() == want + [-1] * (room - len(want))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tables_of_fixed_length_give_the_same(seed: int, monkeypatch):
+    """What runs on a GPU, where nothing is read back: full capacity instead of what is needed."""
+    prediction, semantic, points, labels = scene(seed)
+
+    def run() -> list[Tensor]:
+        targets = [
+            center_offset.refine(prediction, semantic, labels, config=SMALL),
+            center_offset.pseudo_targets(semantic, points, labels, config=SMALL),
+        ]
+        found = center_offset.decode(prediction, labels, SMALL)
+        maps = [x for t in targets for x in (t.center, t.offset, t.weight)]
+        return maps + [x for f in found for x in (f.masks, f.scores)]
+
+    def first_true(mask: Tensor, capacity: int) -> tables.Selected:
+        room = min(capacity, mask.shape[1])
+        return tables.Selected(columns_by_count(mask, room), (mask.sum(1) - room).clamp_min(0))
+
+    expected = run()
+    for module in (tables, decoding):
+        monkeypatch.setattr(module, "room_for", lambda counts, bound: max(bound, 1))
+        monkeypatch.setattr(module, "first_true", first_true)
+    for got, want in zip(run(), expected, strict=True):
+        assert torch.equal(got, want)
 
 
 def test_mirror_average():

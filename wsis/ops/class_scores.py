@@ -34,7 +34,7 @@ def class_scores(semantic: Tensor, center: Tensor, labels: Tensor) -> ClassScore
 
     Args:
         semantic: ``[B, C + 1, H, W]`` float32 (float64 on the CPU) logits, background first. A pixel with a NaN
-            or a positive infinity among its logits has probability NaN.
+            among its logits, or whose own is infinite, has probability NaN.
         center: ``[B, C, H, W]`` heatmaps of the same dtype.
         labels: ``[B, H, W]`` integers, 0 = none, class + 1; values outside ``0..C`` count as 0.
 

@@ -100,14 +100,15 @@ def class_labels(
     present = present_classes(owner, image_labels, batch, classes, semantic)
     sizes = check_sizes(owner, sizes, batch, height, width)
     if validate:
-        known = torch.where(semantic == IGNORE, 0, semantic) if semantic.dtype != torch.int8 else semantic
+        known = semantic if semantic.dtype == torch.int8 else semantic.masked_fill(semantic == IGNORE, 0)
         check_index(owner, "semantic", known, present.shape[1] + 1, f"or {IGNORE} = ignore")
     names = torch.arange(1, present.shape[1] + 1, dtype=torch.int32, device=semantic.device)
     table = torch.zeros((batch, 256), dtype=torch.int32, device=semantic.device)
     table[:, 1 : present.shape[1] + 1] = present * names
-    first = torch.arange(batch, dtype=torch.int32, device=semantic.device) * 256
-    place = first[:, None, None] + semantic.to(torch.int32).clamp(0, 255)
-    labels = table.flatten().index_select(0, place.flatten()).view(batch, height, width)
+    place = semantic.to(torch.int64)
+    if semantic.dtype != torch.uint8:
+        place = place.clamp(0, 255)
+    labels = table.gather(1, place.flatten(1)).view(batch, height, width)
     return crop(labels, sizes), present
 
 

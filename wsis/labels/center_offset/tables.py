@@ -55,24 +55,26 @@ def room_for(counts: Tensor, bound: int) -> int:
 
 def first_true(mask: Tensor, capacity: int) -> Selected:
     """The columns of the first ``capacity`` true entries of each row of ``mask [B, N]``."""
-    counts = mask.sum(1)
-    room = room_for(counts, min(capacity, mask.shape[1]))
-    on_host = mask.device.type == "cpu" and not torch.compiler.is_compiling()
-    index = columns_by_list(mask, room) if on_host else columns_by_count(mask, room)
-    return Selected(index, (counts - room).clamp_min(0))
+    capacity = min(capacity, mask.shape[1])
+    if mask.device.type == "cpu" and not torch.compiler.is_compiling():
+        row, column = mask.nonzero(as_tuple=True)
+        counts = torch.bincount(row, minlength=mask.shape[0])
+        room = room_for(counts, capacity)
+        return Selected(columns_of_list(row, column, mask.shape[0], room), (counts - room).clamp_min(0))
+    counts, room = mask.sum(1), max(capacity, 1)
+    return Selected(columns_by_count(mask, room), (counts - room).clamp_min(0))
 
 
-def columns_by_list(mask: Tensor, room: int) -> Tensor:
-    """``[B, room]`` int64 columns of true entries, -1 after the last: quick where lists of any length are free."""
-    row, column = mask.nonzero(as_tuple=True)
-    place = torch.arange(row.numel(), device=mask.device) - torch.searchsorted(row, row)
-    index = torch.full((mask.shape[0], room + 1), -1, dtype=torch.int64, device=mask.device)
+def columns_of_list(row: Tensor, column: Tensor, rows: int, room: int) -> Tensor:
+    """``[rows, room]`` int64: the first columns of each row of a sorted list of places, -1 after the last."""
+    place = torch.arange(row.numel(), device=row.device) - torch.searchsorted(row, row)
+    index = torch.full((rows, room + 1), -1, dtype=torch.int64, device=row.device)
     index[row, place.clamp_max(room)] = column
     return index[:, :room]
 
 
 def columns_by_count(mask: Tensor, room: int) -> Tensor:
-    """As :func:`columns_by_list`, with shapes that do not depend on the values."""
+    """As :func:`columns_of_list` of the true entries of ``mask``, with shapes that do not depend on the values."""
     place = torch.where(mask, (mask.cumsum(1) - 1).clamp_max(room), room)
     column = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape)
     index = torch.full((mask.shape[0], room + 1), -1, dtype=torch.int64, device=mask.device)

@@ -1,4 +1,4 @@
-// exp of numbers that are not positive, as a softmax needs it.
+// exp without a library call, as a softmax needs it.
 #pragma once
 
 #include <cmath>
@@ -8,10 +8,14 @@
 
 namespace wsis {
 
-// exp(x) for x <= 0, relative error below 2e-7 (Cephes' polynomial); values below exp(-87) come out as exp(-87), NaN as
-// NaN. No library call, so that loops vectorise and CPU and GPU give the same bits.
-HOST_DEVICE float exp_nonpositive(float x) {
-  const float clamped = x > -87.0f ? x : -87.0f;
+// Beyond this a logit is lost against another one: exp of more would not leave room for the sum of 255 of them.
+constexpr float kMaxExponent = 80.0f;
+
+// exp of x clamped to -80 .. 80, relative error below 2e-7 (Cephes' polynomial); of NaN it is NaN. Loops over it
+// vectorise, and CPU and GPU give the same bits.
+HOST_DEVICE float exp_clamped(float x) {
+  const float above = x > -kMaxExponent ? x : -kMaxExponent;
+  const float clamped = above < kMaxExponent ? above : kMaxExponent;
   const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
   const float n = (clamped * 1.44269504f + shift) - shift;
   const float r = (clamped - n * 0.693359375f) + n * 2.12194440e-4f;
@@ -32,6 +36,6 @@ HOST_DEVICE float exp_nonpositive(float x) {
   const float value = p * power;
   return x == x ? value : x;
 }
-HOST_DEVICE double exp_nonpositive(double x) { return exp(x); }
+HOST_DEVICE double exp_clamped(double x) { return exp(x < 600.0 ? x : (x == x ? 600.0 : x)); }
 
 }  // namespace wsis
