@@ -18,7 +18,6 @@ from wsis import __version__
 from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
 from wsis.data.image_set import ImageSet
-from wsis.data.run_folder import RunFolder
 from wsis.errors import ConfigError, Problems
 from wsis.models import CamNet, backbone_problem, build_backbone
 from wsis.runtime.device import choose_device
@@ -26,7 +25,7 @@ from wsis.training import augment
 from wsis.training.batches import BatchPlan, CropData
 from wsis.training.checkpoint import load_network, save_network
 from wsis.training.config import MachineConfig, OptimConfig
-from wsis.training.fit import TrainResult, finished, fit, weights_key
+from wsis.training.fit import TrainResult, finished, fit, is_main, open_run, weights_key
 from wsis.training.modules import CamTraining
 
 __all__ = ["Config", "run"]
@@ -93,7 +92,7 @@ def run(config: Config) -> TrainResult:
     """
     data = _check(config)
     target = Path(config.out) / NETWORK
-    with RunFolder(config.out, "train_cam", _parts(config, data)) as folder:
+    with open_run(config.out, "train_cam", _parts(config, data)) as folder:
         if finished(target, "train-cam"):
             return TrainResult.kept(target)
         torch.manual_seed(config.seed)
@@ -103,7 +102,9 @@ def run(config: Config) -> TrainResult:
         training = CamTraining(net, config.optim, steps, first)
         plan = BatchPlan(len(data), config.optim.batch_size, steps, config.seed)
         samples = CropData(_Samples(config, data, net.backbone.normalization), len(data))
-        figures = fit(training, samples, plan, folder.path, config.machine)
+        figures = fit(training, samples, plan, folder, config.machine)
+        if not is_main():
+            return TrainResult(target, **figures)
         meta = {
             "backbone": config.backbone,
             "categories": list(data.categories.names),

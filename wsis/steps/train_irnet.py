@@ -30,7 +30,7 @@ from wsis.training import augment
 from wsis.training.batches import BatchPlan, CropData
 from wsis.training.checkpoint import load_network, network_problem, save_network
 from wsis.training.config import MachineConfig, OptimConfig
-from wsis.training.fit import TrainResult, finished, fit, weights_key
+from wsis.training.fit import TrainResult, finished, fit, is_main, open_run, weights_key
 from wsis.training.mean_shift import measure_mean_displacement
 from wsis.training.modules import IRNetTraining
 
@@ -115,7 +115,7 @@ def run(config: Config) -> TrainResult:
     """
     data = _check(config)
     target = Path(config.out) / NETWORK
-    with RunFolder(config.out, "train_irnet", _parts(config, data)) as folder:
+    with open_run(config.out, "train_irnet", _parts(config, data)) as folder:
         if finished(target, "train-irnet"):
             return TrainResult.kept(target)
         torch.manual_seed(config.seed)
@@ -124,7 +124,9 @@ def run(config: Config) -> TrainResult:
         training = IRNetTraining(net, config.optim, steps, config.trainable_from, config.radius)
         plan = BatchPlan(len(data), config.optim.batch_size, steps, config.seed)
         samples = CropData(_Samples(config, data, net.backbone.normalization), len(data))
-        figures = fit(training, samples, plan, folder.path, config.machine)
+        figures = fit(training, samples, plan, folder, config.machine)
+        if not is_main():
+            return TrainResult(target, **figures)
         device = choose_device(config.machine.device)
         with autocast(device, config.machine.precision):
             mean = measure_mean_displacement(net.to(device), _mean_crops(config, net, data))

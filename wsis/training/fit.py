@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from wsis.data.artifacts import Journal, file_sha256
+from wsis.data.artifacts import Journal, RunFolder, file_sha256
 from wsis.errors import ConfigError
 from wsis.runtime.device import choose_device
 
@@ -27,7 +28,22 @@ from .checkpoint_io import SafetensorsIO, newest_state, prune_states, state_path
 from .config import MachineConfig
 from .modules import Training
 
-__all__ = ["TrainResult", "finished", "fit", "weights_key"]
+__all__ = ["TrainResult", "finished", "fit", "is_main", "open_run", "weights_key"]
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes: the only one, or the first of torchrun."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0
+
+
+@contextlib.contextmanager
+def open_run(out: str, kind: str, parts: Mapping[str, Any]) -> Iterator[Path]:
+    """The folder of a training, held by the first process for all of them."""
+    if is_main():
+        with RunFolder(out, kind, parts) as folder:
+            yield folder.path
+    else:
+        yield Path(out)
 
 
 @dataclass(frozen=True)
