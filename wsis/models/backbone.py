@@ -20,19 +20,21 @@ class Backbone(nn.Module):
     """Base of the backbones.
 
     Tap ``k`` of an image ``[B, 3, H, W]`` is ``[B, channels[k], (H-1)//s + 1, (W-1)//s + 1]`` with
-    ``s = strides[k]``. Batch norm always works on its running statistics, in training too.
+    ``s = strides[k]``. Batch norm works on its running statistics, in training too, unless ``learns_statistics``.
 
     Attributes:
         channels: widths of the five taps.
         normalization: ``(mean, std)`` of the RGB channels in units 0..255; inputs are ``(rgb - mean) / std``.
         trainable_from: first stage (0..4) that learns when a classifier is trained on published weights; the
             gradient is cut before it.
+        learns_statistics: batch norm follows the mode, for backbones that are trained from scratch.
     """
 
     channels: tuple[int, int, int, int, int]
     normalization: tuple[tuple[float, float, float], tuple[float, float, float]]
     strides = (4, 4, 8, 16, 16)
     trainable_from = 0
+    learns_statistics = False
 
     def stages(self) -> tuple[tuple[nn.Module, ...], ...]:
         """The layers that end in each tap, in order; run one after the other they are ``forward``."""
@@ -57,9 +59,10 @@ class Backbone(nn.Module):
         return [parameter for stage in stages for layer in stage for parameter in layer.parameters()]
 
     def train(self, mode: bool = True) -> Backbone:
-        """Switch the mode; batch norm stays on its running statistics."""
+        """Switch the mode; batch norm stays on its running statistics, unless ``learns_statistics``."""
         super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        if not self.learns_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         return self

@@ -81,6 +81,12 @@ class IRNet(nn.Module):
         self.fc_dp7 = nn.Sequential(*_reduce(448, 256, 16), nn.Conv2d(256, 2, 1, bias=False))
         self.mean_shift = MeanShift()
 
+    def train(self, mode: bool = True) -> IRNet:
+        """Switch the mode of the branches; the backbone stays in eval mode."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
     def boundary_parameters(self) -> list[nn.Parameter]:
         """Parameters of the boundary branch."""
         return [p for name, p in self.named_parameters() if name.startswith("fc_edge")]

@@ -10,18 +10,16 @@ __all__ = ["Tiny"]
 
 
 class _Residual(nn.Module):
-    """``x + conv(relu(norm(conv(x))))`` with GroupNorm, which needs no running statistics and any batch
-    size.
-    """
+    """``relu(x + norm(conv(relu(norm(conv(x))))))``."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.GroupNorm(8, channels),
+            nn.BatchNorm2d(channels),
             nn.ReLU(),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.GroupNorm(8, channels),
+            nn.BatchNorm2d(channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -29,18 +27,21 @@ class _Residual(nn.Module):
 
 
 def _down(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.GroupNorm(8, outputs), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
 
 
 class Tiny(Backbone):
     """About 0.4 million weights; taps of 24, 32, 48, 64 and 96 channels at strides 4, 4, 8, 16 and 16.
 
-    All of it learns (``trainable_from = 0``): there are no published weights to keep.
+    All of it learns, statistics of the batch norm included: there are no published weights to keep. (With
+    GroupNorm, which takes each image's own mean away, a classifier on pooled features learns next to nothing in the
+    same number of steps.)
     """
 
     channels = (24, 32, 48, 64, 96)
     normalization = ((127.5, 127.5, 127.5), (63.75, 63.75, 63.75))
     trainable_from = 0
+    learns_statistics = True
 
     def __init__(self) -> None:
         super().__init__()
