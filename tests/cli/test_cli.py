@@ -128,3 +128,15 @@ def test_python_dash_m():
     done = subprocess.run([sys.executable, "-m", "wsis", "lable"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.startswith("wsis: unknown command 'lable'")
+
+
+def test_a_library_that_is_not_built_ends_with_the_command_that_mends_it(step, capsys, monkeypatch):
+    def run(config):
+        raise ImportError("wsis: the compiled operators are missing. Build them with\n    pip install .")
+
+    monkeypatch.setattr(sys.modules["probe_step"], "run", run)
+    assert main(["probe"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "wsis: the compiled operators are missing. Build them with",
+        "wsis:     pip install .",
+    ]

@@ -7,12 +7,13 @@ import torch
 
 from wsis import ops
 from wsis.errors import ConfigError
+from wsis.reference.examples import EXAMPLES
 from wsis.steps import doctor
 
 
 def test_every_operator_has_a_case():
     functions = {name for name in ops.__all__ if name[0].islower()}
-    assert set(doctor.CASES) == functions
+    assert set(EXAMPLES) == functions
 
 
 def test_all_well():
@@ -49,3 +50,14 @@ def test_all_well_on_a_gpu():
 def test_unknown_device():
     with pytest.raises(ConfigError, match="a GPU that torch sees"):
         doctor.run(doctor.Config(device="abacus"))
+
+
+def test_a_library_that_is_not_built_is_named_with_the_command_that_mends_it(monkeypatch):
+    def missing(name):
+        raise ImportError("wsis: the compiled operators (wsis/_C.abi3.so) are missing. Build them with pip")
+
+    monkeypatch.setattr(doctor.importlib, "import_module", missing)
+    result = doctor.run(doctor.Config(device="cpu"))
+    assert result.exit_code == 2
+    assert result.checks == ()
+    assert "problem: the compiled operators (wsis/_C.abi3.so) are missing. Build them" in result.summary()

@@ -5,17 +5,16 @@ Each operator is compared with its slow oracle on a tiny input, on the CPU and o
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.metadata
 import os
-import pkgutil
 import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -23,7 +22,10 @@ from torch import Tensor
 from wsis import __version__
 from wsis.errors import ConfigError
 
-__all__ = ["CASES", "Check", "Config", "Result", "run", "self_test"]
+if TYPE_CHECKING:
+    from wsis.reference.examples import Example
+
+__all__ = ["Check", "Config", "Result", "run", "self_test"]
 
 _PACKAGES = "torch lightning numpy pillow pycocotools opencv-python-headless safetensors pyarrow jsonargparse rich timm"
 
@@ -100,17 +102,19 @@ def run(config: Config) -> Result:
 
 def self_test(device: str = "cpu") -> list[Check]:
     """Compare every operator with its oracle on ``device``."""
-    return [_compare(name, make, tolerance, device) for name, (make, tolerance) in CASES.items()]
+    from wsis.reference.examples import EXAMPLES
+
+    return [_compare(name, example, device) for name, example in EXAMPLES.items()]
 
 
-def _compare(name: str, make: Callable[[], tuple[Sequence, dict]], tolerance: float, device: str) -> Check:
+def _compare(name: str, example: Example, device: str) -> Check:
     ops = importlib.import_module("wsis.ops")
-    arguments, options = make()
+    arguments, options, tolerance = example.arguments(), example.options, example.tolerance
     start = time.perf_counter()
     try:
         got = getattr(ops, name)(*(_move(item, device) for item in arguments), **options)
         seconds = time.perf_counter() - start
-        error = _difference(_move(got, "cpu"), _oracle(name)(*arguments, **options))
+        error = _difference(_move(got, "cpu"), example.oracle(*arguments, **options))
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as problem:
         text = f"{type(problem).__name__}: {str(problem).splitlines()[0]}"
         return Check(name, device, float("nan"), time.perf_counter() - start, text)
@@ -118,91 +122,14 @@ def _compare(name: str, make: Callable[[], tuple[Sequence, dict]], tolerance: fl
     return Check(name, device, error, seconds, problem)
 
 
-def _oracle(name: str) -> Callable:
-    """The function of that name among the oracles."""
-    if name == "propagate_to_edge":
-        return _propagate
-    package = importlib.import_module("wsis.reference")
-    for item in pkgutil.iter_modules(package.__path__):
-        function = getattr(importlib.import_module(f"wsis.reference.{item.name}"), name, None)
-        if function is not None:
-            return function
-    raise NotImplementedError(f"{name} has no oracle")
-
-
-def _propagate(x: Tensor, edge: Tensor, radius: int = 5, beta: float = 10, exp_times: int = 8) -> Tensor:
-    walk = _oracle("random_walk")
-    edge = edge.reshape(1, *edge.shape[-2:])
-    flat = x.reshape(-1, *x.shape[-2:]) * (1 - edge)
-    index = torch.zeros(flat.shape[0], dtype=torch.int64)
-    return walk(flat, edge, index, radius=radius, beta=beta, num_steps=2**exp_times)[:, None]
-
-
-def _scene() -> dict[str, Tensor]:
-    """Made-up inputs of two images, 24 x 28, the same every time."""
-    generator = torch.Generator().manual_seed(7)
-
-    def rand(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator)
-
-    rows, columns = torch.meshgrid(torch.arange(24.0), torch.arange(28.0), indexing="ij")
-    pull = torch.stack([12 - rows, 14 - columns])[None] * 0.3
-    labels = torch.randint(0, 3, (2, 6, 7), generator=generator).repeat_interleave(4, 1).repeat_interleave(4, 2)
-    images = torch.randint(0, 256, (2, 3, 24, 28), generator=generator, dtype=torch.uint8)
-    return {
-        "boundary": 0.5 * rand(2, 24, 28),
-        "seeds": rand(3, 24, 28),
-        "index": torch.tensor([0, 0, 1]),
-        "displacement": torch.cat([pull, -pull * 0.5]) + rand(2, 2, 24, 28) - 0.5,
-        "labels": labels.to(torch.int32),
-        "images": images,
-        "scores": rand(2, 24, 28),
-        "logits": 4 * rand(2, 24, 28) - 2,
-    }
-
-
-def _case(*names: str, **options: Any) -> Callable[[], tuple[Sequence, dict]]:
-    def make() -> tuple[Sequence, dict]:
-        scene = _scene()
-        return [scene[name] for name in names], options
-
-    return make
-
-
-def _masks() -> tuple[Sequence, dict]:
-    return [_oracle("mask_rle")(_scene()["labels"])], {}
-
-
-def _ids() -> tuple[Sequence, dict]:
-    return [_oracle("mask_rle")(_scene()["labels"]), 2, (24, 28)], {}
-
-
-CASES: dict[str, tuple[Callable[[], tuple[Sequence, dict]], float]] = {
-    "neighbor_offsets": (lambda: ([5], {}), 0.0),
-    "edge_to_affinity": (_case("boundary", radius=5), 0.0),
-    "random_walk": (_case("seeds", "boundary", "index"), 1e-4),
-    "propagate_to_edge": (lambda: ([_scene()["seeds"], _scene()["boundary"][:1]], {}), 1e-4),
-    "inter_pixel_loss": (_case("logits", "displacement", "labels", radius=5), 1e-4),
-    "trace_displacement": (_case("displacement", num_steps=300), 0.0),
-    "connected_components": (_case("labels", connectivity=4), 0.0),
-    "instance_stats": (_case("labels", "scores"), 1e-5),
-    "dense_crf": (lambda: ([_scene()["images"], _scene()["labels"], torch.tensor([3, 3])], {}), 0.0),
-    "dense_crf_marginals": (
-        lambda: ([_scene()["images"], _scene()["labels"], torch.tensor([3, 3])], {}),
-        1e-4,
-    ),
-    "mask_rle": (_case("labels"), 0.0),
-    "rle_to_mask": (_masks, 0.0),
-    "rle_to_ids": (_ids, 0.0),
-}
-"""One small input per operator and the largest difference from its oracle that is allowed."""
-
-
 def _move(value: Any, device: str) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, tuple):
         return tuple(_move(item, device) for item in value)
+    if dataclasses.is_dataclass(value):
+        columns = {item.name: _move(getattr(value, item.name), device) for item in dataclasses.fields(value)}
+        return dataclasses.replace(value, **columns)
     return value
 
 
@@ -212,6 +139,8 @@ def _difference(got: Any, want: Any) -> float:
         if not isinstance(got, Tensor) or got.shape != want.shape:
             return float("inf")
         return float((got.double() - want.double()).abs().max()) if want.numel() else 0.0
+    if dataclasses.is_dataclass(want):
+        return max(_difference(getattr(got, item.name), getattr(want, item.name)) for item in dataclasses.fields(want))
     if isinstance(want, (tuple, list)):
         if len(got) != len(want):
             return float("inf")
