@@ -10,6 +10,7 @@ namespace {
 // Raises the heatmap of instance m to its Gaussian, inside its window.
 void splat(int64_t m, const int64_t* label, const int64_t* center_yx, const float* bell, float* center,
            const CenterTargetShape& shape) {
+  if (label[m] < 0 || label[m] >= shape.C) return;
   const int64_t cy = center_yx[2 * m], cx = center_yx[2 * m + 1];
   const Window window = window_of(cy, cx, shape);
   float* heat = center + label[m] * shape.H * shape.W;

@@ -14,7 +14,7 @@ __global__ void __launch_bounds__(kBlock)
   const int64_t m = blockIdx.x, cy = center_yx[2 * m], cx = center_yx[2 * m + 1];
   const Window window = window_of(cy, cx, shape);
   const int64_t width = window.right - window.left + 1, height = window.bottom - window.top + 1;
-  if (width <= 0 || height <= 0) return;
+  if (width <= 0 || height <= 0 || label[m] < 0 || label[m] >= shape.C) return;
   float* heat = center + ((key[m] >> 32) * shape.C + label[m]) * shape.H * shape.W;
   for (int64_t i = threadIdx.x; i < width * height; i += kBlock) {
     const int64_t y = window.top + i / width, x = window.left + i % width;
