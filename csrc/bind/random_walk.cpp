@@ -20,6 +20,7 @@ WalkShape check(const Tensor& seeds, const Tensor& boundary, const Tensor& image
   WSIS_CHECK(kOp, !sizes || (sizes->dim() == 2 && sizes->size(0) == boundary.size(0) && sizes->size(1) == 2 &&
                              sizes->scalar_type() == ScalarType::Int),
              "sizes must be [B, 2] int32");
+  WSIS_CHECK(kOp, seeds.size(1) * seeds.size(2) < (int64_t(1) << 31), "an image must have fewer than 2^31 pixels");
   WSIS_CHECK(kOp, radius >= 1 && radius <= kMaxRadius, "radius must be 1..", kMaxRadius, ", got ", radius);
   WSIS_CHECK(kOp, num_steps >= 0 && num_steps <= kMaxSteps, "num_steps must be 0..", kMaxSteps, ", got ", num_steps);
   return {seeds.size(0), boundary.size(0), seeds.size(1), seeds.size(2), static_cast<int>(radius)};
@@ -103,5 +104,93 @@ STABLE_TORCH_LIBRARY_IMPL(wsis, CPU, m) {
   m.impl("random_walk", TORCH_BOX(&forward_cpu));
   m.impl("random_walk_backward", TORCH_BOX(&backward_cpu));
 }
+
+#ifdef WSIS_WITH_CUDA
+namespace {
+
+// The device memory of one call; the tensors own what `pointers` names.
+struct DeviceScratch {
+  Tensor weights, degree, inverse, current, previous, table;
+  WalkScratch pointers;
+
+  DeviceScratch(const Tensor& like, const WalkShape& s)
+      : weights(new_empty(like, {s.B, make_path_table(s.radius).size(), s.H, s.W}, ScalarType::Float)),
+        degree(new_empty(like, {s.B, s.H, s.W}, ScalarType::Float)),
+        inverse(new_empty(like, {s.B, s.H, s.W}, ScalarType::Float)),
+        current(new_empty(like, {s.M, s.H, s.W}, ScalarType::Float)),
+        previous(new_empty(like, {s.M, s.H, s.W}, ScalarType::Float)),
+        table(new_empty(like, {walk_table_size(s.M, s.B)}, ScalarType::Long)),
+        pointers{out_ptr<float>(weights), out_ptr<float>(degree),   out_ptr<float>(inverse),
+                 out_ptr<float>(current), out_ptr<float>(previous), out_ptr<int64_t>(table)} {}
+};
+
+WalkPolynomial polynomial_of(const WalkSeries& series) {
+  return {series.coefficients.data(), series.degree(), series.chebyshev};
+}
+
+Tensor forward_cuda(const Tensor& seeds, const Tensor& boundary, const Tensor& image_index,
+                    std::optional<Tensor> sizes, int64_t radius, double beta, int64_t num_steps, double tol,
+                    bool exact) {
+  const WalkShape shape = check(seeds, boundary, image_index, sizes, radius, num_steps);
+  const DeviceScope scope(seeds);
+  const Tensor x = wsis::dense(seeds), edge = wsis::dense(boundary), index = wsis::dense(image_index);
+  const std::optional<Tensor> table = dense(sizes);
+  Tensor walked = new_empty(x, {shape.M, shape.H, shape.W}, ScalarType::Float);
+  if (walked.numel() == 0) return walked;
+  const WalkSeries series = series_of(num_steps, tol, exact);
+  const DeviceScratch scratch(x, shape);
+  check_cuda(kOp,
+             random_walk_cuda(in_ptr<float>(x), in_ptr<float>(edge), in_ptr<int64_t>(index), in_ptr<int32_t>(table),
+                              out_ptr<float>(walked), shape, beta, polynomial_of(series), false, scratch.pointers,
+                              current_stream(x)),
+             x);
+  return walked;
+}
+
+std::tuple<Tensor, Tensor> backward_cuda(const Tensor& grad, const Tensor& seeds, const Tensor& boundary,
+                                         const Tensor& image_index, std::optional<Tensor> sizes, int64_t radius,
+                                         double beta, int64_t num_steps, double tol, bool exact, bool need_boundary) {
+  const WalkShape shape = check(seeds, boundary, image_index, sizes, radius, num_steps);
+  check_gradient(grad, seeds);
+  const DeviceScope scope(seeds);
+  const Tensor g = wsis::dense(grad), x = wsis::dense(seeds), edge = wsis::dense(boundary),
+               index = wsis::dense(image_index);
+  const std::optional<Tensor> table = dense(sizes);
+  Tensor grad_seeds = new_empty(x, {shape.M, shape.H, shape.W}, ScalarType::Float);
+  Tensor grad_boundary = need_boundary ? new_empty(x, {shape.B, shape.H, shape.W}, ScalarType::Float)
+                                       : new_empty(x, {0}, ScalarType::Float);
+  if (grad_seeds.numel() + grad_boundary.numel() == 0) return {grad_seeds, grad_boundary};
+  const WalkSeries series = series_of(num_steps, tol, exact);
+  const DeviceScratch scratch(x, shape);
+  if (!need_boundary) {
+    check_cuda(kOp,
+               random_walk_cuda(in_ptr<float>(g), in_ptr<float>(edge), in_ptr<int64_t>(index), in_ptr<int32_t>(table),
+                                out_ptr<float>(grad_seeds), shape, beta, polynomial_of(series), true,
+                                scratch.pointers, current_stream(x)),
+               x);
+    return {grad_seeds, grad_boundary};
+  }
+  Tensor terms = new_empty(x, {walk_gradient_terms(series.degree()), shape.M, shape.H, shape.W}, ScalarType::Float);
+  Tensor grad_weights =
+      new_empty(x, {shape.B, make_path_table(shape.radius).size(), shape.H, shape.W}, ScalarType::Float);
+  Tensor grad_degree = new_empty(x, {shape.B, shape.H, shape.W}, ScalarType::Float);
+  const WalkGradientScratch gradient{out_ptr<float>(terms), out_ptr<float>(grad_weights),
+                                     out_ptr<float>(grad_degree)};
+  check_cuda(kOp,
+             random_walk_backward_cuda(in_ptr<float>(g), in_ptr<float>(x), in_ptr<float>(edge), in_ptr<int64_t>(index),
+                                       in_ptr<int32_t>(table), out_ptr<float>(grad_seeds),
+                                       out_ptr<float>(grad_boundary), shape, beta, polynomial_of(series),
+                                       scratch.pointers, gradient, current_stream(x)),
+             x);
+  return {grad_seeds, grad_boundary};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(wsis, CUDA, m) {
+  m.impl("random_walk", TORCH_BOX(&forward_cuda));
+  m.impl("random_walk_backward", TORCH_BOX(&backward_cuda));
+}
+#endif
 
 }  // namespace wsis

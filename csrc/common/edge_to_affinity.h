@@ -48,11 +48,11 @@ HOST_DEVICE T pair_affinity(const T* boundary, int64_t h, int64_t w, int64_t y, 
   return T(1) - path_maximum(boundary, w, y, x, paths.path(p), paths.length(p)).value;
 }
 
-// grad_affinity: [P, h, w], boundary: [h, w] of one image. Gathers, in a fixed order, the gradients of all pairs whose
-// path maximum lies at (y, x).
+// grad_affinity: [P] planes of `plane` values, boundary: one image, both with rows `stride` apart of which h x w count.
+// Gathers, in a fixed order, the gradients of all pairs whose path maximum lies at (y, x).
 template <class T>
-HOST_DEVICE T boundary_gradient(const T* grad_affinity, const T* boundary, int64_t h, int64_t w, int64_t y, int64_t x,
-                                const PathView& paths) {
+HOST_DEVICE T boundary_gradient(const T* grad_affinity, const T* boundary, int64_t h, int64_t w, int64_t plane,
+                                int64_t stride, int64_t y, int64_t x, const PathView& paths) {
   T sum = T(0);
   for (int p = 0; p < paths.size; ++p) {
     const Cell* path = paths.path(p);
@@ -60,7 +60,8 @@ HOST_DEVICE T boundary_gradient(const T* grad_affinity, const T* boundary, int64
     for (int k = 0; k < length; ++k) {
       const int64_t sy = y - path[k].dy, sx = x - path[k].dx;
       if (!inside(sy, sx, h, w) || !inside(sy + paths.offsets[p].dy, sx + paths.offsets[p].dx, h, w)) continue;
-      if (path_maximum(boundary, w, sy, sx, path, length).cell == k) sum -= grad_affinity[(p * h + sy) * w + sx];
+      if (path_maximum(boundary, stride, sy, sx, path, length).cell == k)
+        sum -= grad_affinity[p * plane + sy * stride + sx];
     }
   }
   return sum;

@@ -44,6 +44,68 @@ void random_walk_backward_cpu(const T* grad, const T* seeds, const T* boundary, 
                               const int32_t* sizes, T* grad_seeds, T* grad_boundary, const WalkShape& shape,
                               double beta, const WalkSeries& series);
 
+// The polynomial as the GPU's host functions take it: coefficients [degree + 1] on the host.
+struct WalkPolynomial {
+  const double* coefficients;
+  int64_t degree;
+  bool chebyshev;
+};
+
+// Device memory of a walk on the GPU.
+struct WalkScratch {
+  float* weights;            // [B, P, H, W]
+  float *degree, *inverse;   // [B, H, W]
+  float *current, *previous;  // [M, H, W]
+  int64_t* table;            // [walk_table_size(M, B)]
+};
+
+// Length of the table of the channels of each image.
+HOST_DEVICE int64_t walk_table_size(int64_t M, int64_t B) { return M + 2 * (B + 1) + 3 * (M + B); }
+
+// As random_walk_cpu, or random_walk_transposed_cpu. All arrays but the coefficients lie on the device.
+int random_walk_cuda(const float* seeds, const float* boundary, const int64_t* image_index, const int32_t* sizes,
+                     float* walked, const WalkShape& shape, double beta, const WalkPolynomial& polynomial,
+                     bool transposed, const WalkScratch& scratch, void* stream);
+
+// Device memory of the gradient of the boundary, besides a WalkScratch.
+struct WalkGradientScratch {
+  float* terms;         // [walk_gradient_terms(degree), M, H, W]
+  float* grad_weights;  // [B, P, H, W]
+  float* grad_degree;   // [B, H, W]
+};
+
+// Every S-th term is kept, S = sqrt(degree), so that about 4 S planes a channel suffice.
+inline int64_t walk_segment(int64_t degree) {
+  return degree < 1 ? 1 : static_cast<int64_t>(std::sqrt(static_cast<double>(degree)));
+}
+
+inline int64_t walk_gradient_terms(int64_t degree) {
+  const int64_t length = walk_segment(degree), segments = (degree + length - 1) / length;
+  return 2 * (segments < 1 ? 1 : segments) + 2 * (length + 2) + 1;
+}
+
+// As random_walk_backward_cpu.
+int random_walk_backward_cuda(const float* grad, const float* seeds, const float* boundary,
+                              const int64_t* image_index, const int32_t* sizes, float* grad_seeds,
+                              float* grad_boundary, const WalkShape& shape, double beta,
+                              const WalkPolynomial& polynomial, const WalkScratch& scratch,
+                              const WalkGradientScratch& gradient, void* stream);
+
+// The factors of one term, see next_term.
+template <class T>
+struct TermFactors {
+  T scale, kept, previous_scale;
+};
+
+// scale W current - previous_scale previous at one pixel, from `total`, the weighted sum over its neighbours alone. With
+// (W - 1) current as total minus degree times current, nothing is rounded where nothing flows, so hundreds of terms do
+// not drift. kept = scale - previous_scale; degree without, inverse with the pixel itself.
+template <class T>
+HOST_DEVICE T next_term(T total, T degree, T inverse, T current, T previous, const TermFactors<T>& f) {
+  const T drift = inverse * (total - degree * current);
+  return f.kept * current + (f.previous_scale * (current - previous) + f.scale * drift);
+}
+
 constexpr double kIntegerPowerLimit = 64;
 
 // a^beta for a >= 0. Whole beta up to 64 by repeated squaring, the same products on CPU and GPU.

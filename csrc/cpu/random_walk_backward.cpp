@@ -4,7 +4,7 @@
 // q_k = c_k D^-1 grad + s_k W q_(k+1) - r_(k+1) q_(k+2). The gradient of the seeds is D q_0, so without the boundary it
 // is D series(W) D^-1 grad. With the boundary, A_ij of a pair receives s_k (q_(k+1),i t_k,j + q_(k+1),j t_k,i) for every
 // k, and the degree d_i, of which A_ij is a part, -q_(k+1),i (s_k W t_k)_i. The terms t_k are kept at every S-th k,
-// S = sqrt(degree), and made again from there.
+// S = walk_segment(degree), and made again from there.
 #include <algorithm>
 #include <cmath>
 
@@ -86,8 +86,7 @@ struct ImageGradient {
 template <class T>
 void ImageGradient<T>::backward(Terms<T>& group, int64_t channels) {
   const int64_t K = series.degree(), size = group.group_size;
-  const int64_t S = std::max<int64_t>(1, static_cast<int64_t>(std::sqrt(static_cast<double>(K))));
-  const int64_t segments = (K + S - 1) / S;
+  const int64_t S = walk_segment(K), segments = (K + S - 1) / S;
   Terms<T> kept(2 * std::max<int64_t>(1, segments), size), t(S + 2, size), q(S + 2, size);
   std::copy_n(group.at(0), size, t.at(1));
   for (int64_t k = 0; k < K; ++k) {  // slots 0 and 1 hold t_(k-1) and t_k

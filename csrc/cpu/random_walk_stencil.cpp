@@ -110,8 +110,9 @@ template <class T>
 void walk_rows(const Stencil<T>& stencil, const T* current, T* previous, T* sum, int64_t count, int64_t plane_size,
                const Term& term, int64_t first, int64_t last) {
   const Plane& plane = stencil.plane;
-  const T scale = static_cast<T>(term.scale), previous_scale = static_cast<T>(term.previous_scale),
-          kept = static_cast<T>(term.scale - term.previous_scale), weight = static_cast<T>(term.weight);
+  const TermFactors<T> factors{static_cast<T>(term.scale), static_cast<T>(term.scale - term.previous_scale),
+                               static_cast<T>(term.previous_scale)};
+  const T weight = static_cast<T>(term.weight);
   std::vector<T> total(plane.w);
   for (int64_t y = first; y < last; ++y)
     for (int64_t c = 0; c < count; ++c) {
@@ -125,10 +126,8 @@ void walk_rows(const Stencil<T>& stencil, const T* current, T* previous, T* sum,
       }
       const T *degree = stencil.degree(y), *inverse = stencil.inverse_degree(y), *here = now + plane.at(y);
       T* next = previous + c * plane_size + plane.at(y);
-      for (int64_t x = 0; x < plane.w; ++x) {
-        const T drift = inverse[x] * (total[x] - degree[x] * here[x]);
-        next[x] = kept * here[x] + (previous_scale * (here[x] - next[x]) + scale * drift);
-      }
+      for (int64_t x = 0; x < plane.w; ++x)
+        next[x] = next_term(total[x], degree[x], inverse[x], here[x], next[x], factors);
       if (weight == T(0)) continue;
       T* result = sum + c * plane_size + plane.at(y);
       for (int64_t x = 0; x < plane.w; ++x) result[x] += weight * next[x];

@@ -32,10 +32,7 @@ class Stencil {
   Buffer<T> weights_, degree_, inverse_degree_;
 };
 
-// One term of a recurrence: next = scale W current - previous_scale previous, sum += weight next. It is computed as
-// (scale - previous_scale) current + previous_scale (current - previous) + scale (W - 1) current, with (W - 1) current
-// as the sum over neighbours minus degree times current: where nothing flows nothing is rounded, so hundreds of terms
-// do not drift.
+// One term of a recurrence: next = scale W current - previous_scale previous (see next_term), sum += weight next.
 struct Term {
   double scale, previous_scale, weight;
 };

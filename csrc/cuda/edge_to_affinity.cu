@@ -29,8 +29,8 @@ __global__ void __launch_bounds__(kBlock)
   const PathView paths = param.view();
   for (int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x; i < total; i += int64_t(gridDim.x) * kBlock) {
     const int64_t x = i % w, y = i / w % h, b = i / (w * h);
-    grad_boundary[i] = boundary_gradient(grad_affinity + b * paths.size * h * w, boundary + b * h * w, h, w, y, x,
-                                         paths);
+    grad_boundary[i] = boundary_gradient(grad_affinity + b * paths.size * h * w, boundary + b * h * w, h, w, h * w, w,
+                                         y, x, paths);
   }
 }
 

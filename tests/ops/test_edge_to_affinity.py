@@ -18,7 +18,8 @@ def test_edge_to_affinity_matches_golden(seed, radius):
     scene = golden_cases.load_scene(seed)
     edge = golden_cases.tensor(scene, "in_edge")
     height, width = edge.shape
-    affinity = ops.edge_to_affinity(edge[None], radius)[0, :, : height - radius + 1, radius - 1 : width - radius + 1]
+    rows, columns = slice(height - radius + 1), slice(radius - 1, width - radius + 1)
+    affinity = ops.edge_to_affinity(edge[None], radius)[0, :, rows, columns]
     ours = {tuple(offset): p for p, offset in enumerate(ops.neighbor_offsets(radius).tolist())}
     (offsets,) = (scene[name] for name in scene if name.endswith("_offsets") and f"r{radius}" in name)
     order = [ours[tuple(offset)] for offset in offsets.tolist()]
