@@ -11,11 +11,22 @@ import torch
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
-WORDS = (
-    "train-cam --data.kind=scenes --data.num=8 --data.num_classes=2 --data.min_side=48 --data.max_side=64"
-    " --backbone=tiny --min_side=40 --max_side=64 --crop=48 --optim.steps=3 --optim.batch_size=4"
-    " --machine.device=cpu --machine.workers=0"
-).split()
+WORDS = [
+    "train-cam",
+    "--data.kind=scenes",
+    "--data.num=8",
+    "--data.num_classes=2",
+    "--data.min_side=48",
+    "--data.max_side=64",
+    "--backbone=tiny",
+    "--min_side=40",
+    "--max_side=64",
+    "--crop=48",
+    "--optim.steps=3",
+    "--optim.batch_size=4",
+    "--machine.device=cpu",
+    "--machine.workers=0",
+]
 
 
 def _run(start, out):
