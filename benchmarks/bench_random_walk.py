@@ -53,7 +53,7 @@ def test_dense_power(benchmark):
 @pytest.mark.parametrize("method", ["chebyshev", "power"])
 def test_wsis_94x125(benchmark, method):
     seeds, boundary, _ = problem(94, 125)
-    expected = torch.from_numpy(csr_walk.random_walk(seeds.numpy(), boundary[0].numpy()))
+    expected = torch.from_numpy(csr_walk.random_walk(seeds.double().numpy(), boundary[0].double().numpy()))
     check(ops.random_walk(seeds, boundary, method=method), expected)
     benchmark.extra_info["threads"] = torch.get_num_threads()
     benchmark(ops.random_walk, seeds, boundary, method=method)

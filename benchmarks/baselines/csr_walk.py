@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import scipy.sparse
+import torch
 
 from wsis import ops
 
@@ -11,13 +12,11 @@ __all__ = ["random_walk", "transition"]
 
 
 def transition(boundary: np.ndarray, radius: int = 5, beta: float = 10.0) -> scipy.sparse.csr_matrix:
-    """``[h, w] -> [h w, h w]``: the transposed transition matrix, so that a step is ``matrix @ columns``."""
-    import torch
-
+    """``[h, w] -> [h w, h w]`` in the dtype of ``boundary``: the transposed transition matrix, so that a step is ``matrix @ columns``."""
     height, width = boundary.shape
-    affinity = ops.edge_to_affinity(torch.from_numpy(boundary)[None], radius)[0].numpy() ** np.float32(beta)
+    affinity = ops.edge_to_affinity(torch.from_numpy(boundary)[None], radius)[0].numpy() ** boundary.dtype.type(beta)
     cells = np.arange(height * width).reshape(height, width)
-    rows, columns, values = [cells.ravel()], [cells.ravel()], [np.ones(cells.size, np.float32)]
+    rows, columns, values = [cells.ravel()], [cells.ravel()], [np.ones(cells.size, boundary.dtype)]
     for plane, (dy, dx) in zip(affinity, ops.neighbor_offsets(radius).tolist()):
         left, right = max(-dx, 0), width - max(dx, 0)
         source = cells[: height - dy, left:right].ravel()
@@ -28,7 +27,7 @@ def transition(boundary: np.ndarray, radius: int = 5, beta: float = 10.0) -> sci
         values += [weight, weight]
     index = (np.concatenate(rows), np.concatenate(columns))
     matrix = scipy.sparse.csr_matrix((np.concatenate(values), index), shape=(cells.size, cells.size))
-    degree = np.asarray(matrix.sum(1), dtype=np.float32).ravel()
+    degree = np.asarray(matrix.sum(1), dtype=boundary.dtype).ravel()
     return scipy.sparse.csr_matrix(scipy.sparse.diags(1 / degree) @ matrix)
 
 

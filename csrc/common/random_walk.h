@@ -97,9 +97,9 @@ struct TermFactors {
   T scale, kept, previous_scale;
 };
 
-// scale W current - previous_scale previous at one pixel, from `total`, the weighted sum over its neighbours alone. With
-// (W - 1) current as total minus degree times current, nothing is rounded where nothing flows, so hundreds of terms do
-// not drift. kept = scale - previous_scale; degree without, inverse with the pixel itself.
+// scale W current - previous_scale previous at one pixel, from `total`, the weighted sum over its neighbours alone.
+// With (W - 1) current as total minus degree times current, nothing is rounded where nothing flows, so hundreds of
+// terms do not drift. kept = scale - previous_scale; degree without, inverse with the pixel itself.
 template <class T>
 HOST_DEVICE T next_term(T total, T degree, T inverse, T current, T previous, const TermFactors<T>& f) {
   const T drift = inverse * (total - degree * current);

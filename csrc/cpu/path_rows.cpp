@@ -31,8 +31,8 @@ INLINE void path_maximum(const T* boundary, int64_t pitch, int64_t columns, cons
 }
 
 template <class T>
-INLINE void path_argmax(const T* boundary, int64_t pitch, int64_t columns, const Cell* path, int length, T* RESTRICT best,
-                        int32_t* RESTRICT place) {
+INLINE void path_argmax(const T* boundary, int64_t pitch, int64_t columns, const Cell* path, int length,
+                        T* RESTRICT best, int32_t* RESTRICT place) {
   std::copy_n(boundary + path[0].dy * pitch + path[0].dx, columns, best);
   std::fill_n(place, columns, 0);
   for (int k = 1; k < length; ++k) {
@@ -61,7 +61,7 @@ INLINE void path_argmax(const T* boundary, int64_t pitch, int64_t columns, const
   }                                                                                                                \
   INLINE void argmax(const T* boundary, int64_t pitch, int64_t columns, const Cell* path, int length,              \
                      T* best, int32_t* place) {                                                                    \
-    argmax_##T(boundary, pitch, columns, path, length, best, place);                                                   \
+    argmax_##T(boundary, pitch, columns, path, length, best, place);                                               \
   }
 WSIS_ROW_LOOPS(float)
 WSIS_ROW_LOOPS(double)

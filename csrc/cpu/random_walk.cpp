@@ -106,7 +106,8 @@ void random_walk_transposed_cpu(const T* grad, const T* boundary, const int64_t*
 }
 
 #define WSIS_INSTANTIATE(name, T) \
-  template void name(const T*, const T*, const int64_t*, const int32_t*, T*, const WalkShape&, double, const WalkSeries&);
+  template void name(const T*, const T*, const int64_t*, const int32_t*, T*, const WalkShape&, double, \
+                     const WalkSeries&);
 WSIS_INSTANTIATE(random_walk_cpu, float)
 WSIS_INSTANTIATE(random_walk_cpu, double)
 WSIS_INSTANTIATE(random_walk_transposed_cpu, float)

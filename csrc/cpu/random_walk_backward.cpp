@@ -1,12 +1,13 @@
 // Gradients of the walk y = sum_k c_k t_k, t_(k+1) = s_k W t_k - r_k t_(k-1), W = D^-1 A.
 //
 // The adjoints b_k = c_k grad + s_k W^T b_(k+1) - r_(k+1) b_(k+2) are b_k = D q_k with the same operator:
-// q_k = c_k D^-1 grad + s_k W q_(k+1) - r_(k+1) q_(k+2). The gradient of the seeds is D q_0, so without the boundary it
-// is D series(W) D^-1 grad. With the boundary, A_ij of a pair receives s_k (q_(k+1),i t_k,j + q_(k+1),j t_k,i) for every
-// k, and the degree d_i, of which A_ij is a part, -q_(k+1),i (s_k W t_k)_i. The terms t_k are kept at every S-th k,
-// S = walk_segment(degree), and made again from there.
+// q_k = c_k D^-1 grad + s_k W q_(k+1) - r_(k+1) q_(k+2). The gradient of the seeds is D q_0, so without the boundary
+// it is D series(W) D^-1 grad. With the boundary, A_ij of a pair receives s_k (q_(k+1),i t_k,j + q_(k+1),j t_k,i) for
+// every k, and the degree d_i, of which A_ij is a part, -q_(k+1),i (s_k W t_k)_i. The terms t_k are kept at every S-th
+// k, S = walk_segment(degree), and made again from there.
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "common/channel_table.h"
 #include "common/parallel.h"
@@ -26,20 +27,38 @@ int64_t channels_at_once(const Plane& plane, const WalkSeries& series) {
   return std::clamp<int64_t>(static_cast<int64_t>(fit), 1, kGroup);
 }
 
+// Where the terms and adjoints of a segment lie for one row: entry (i, c, x) at i term + c channel + x.
+struct Strides {
+  int64_t terms, channels, columns, term, channel;
+};
+
+// grad[x] += sum over terms and channels of scale (q(x) t(x + far) + q(x + far) t(x)); `columns` is a multiple of 16.
 template <class T>
-inline __attribute__((always_inline)) void add_pair(const T* q, const T* t_far, const T* q_far, const T* t, T scale,
-                                                    T* RESTRICT grad, int64_t count) {
-  for (int64_t x = 0; x < count; ++x) grad[x] += scale * (q[x] * t_far[x] + q_far[x] * t[x]);
+inline __attribute__((always_inline)) void add_pairs(const T* t, const T* q, int64_t far, const T* scales,
+                                                     const Strides& n, T* RESTRICT grad) {
+  constexpr int64_t kLanes = 16;
+  static_assert(kRowMultiple % kLanes == 0);
+  for (int64_t x = 0; x < n.columns; x += kLanes) {
+    T sum[kLanes];
+    for (int64_t l = 0; l < kLanes; ++l) sum[l] = grad[x + l];
+    for (int64_t i = 0; i < n.terms; ++i)
+      for (int64_t c = 0; c < n.channels; ++c) {
+        const int64_t at = i * n.term + c * n.channel + x;
+        const T *u = q + at, *v = t + at;
+        for (int64_t l = 0; l < kLanes; ++l) sum[l] += scales[i] * (u[l] * v[far + l] + u[far + l] * v[l]);
+      }
+    for (int64_t l = 0; l < kLanes; ++l) grad[x + l] = sum[l];
+  }
 }
 
-CPU_CLONES void add_pair_row(const float* q, const float* t_far, const float* q_far, const float* t, float scale,
-                             float* RESTRICT grad, int64_t count) {
-  add_pair(q, t_far, q_far, t, scale, grad, count);
+CPU_CLONES void add_pairs_row(const float* t, const float* q, int64_t far, const float* scales, const Strides& n,
+                              float* RESTRICT grad) {
+  add_pairs(t, q, far, scales, n, grad);
 }
 
-CPU_CLONES void add_pair_row(const double* q, const double* t_far, const double* q_far, const double* t, double scale,
-                             double* RESTRICT grad, int64_t count) {
-  add_pair(q, t_far, q_far, t, scale, grad, count);
+CPU_CLONES void add_pairs_row(const double* t, const double* q, int64_t far, const double* scales, const Strides& n,
+                              double* RESTRICT grad) {
+  add_pairs(t, q, far, scales, n, grad);
 }
 
 // Planes of a group of channels at consecutive k.
@@ -131,25 +150,27 @@ template <class T>
 void ImageGradient<T>::add_segment(const Terms<T>& t, const Terms<T>& q, int64_t first_k, int64_t count,
                                    int64_t channels) {
   const Plane& plane = stencil.plane;
+  const Strides strides{count, channels, plane.columns, t.group_size, plane.size()};
+  std::vector<T> scales(count);
+  for (int64_t i = 0; i < count; ++i) scales[i] = static_cast<T>(series.scale(first_k + i));
   parallel_for(0, plane.h, 8, [&](int64_t begin, int64_t end) {
-    for (int64_t y = begin; y < end; ++y)
+    for (int64_t y = begin; y < end; ++y) {
+      for (int64_t p = 0; p < stencil.offsets(); ++p) {
+        const Cell o = stencil.offset(p);
+        if (y + o.dy < plane.h)
+          add_pairs_row(t.at(1) + plane.at(y), q.at(1) + plane.at(y), o.dy * plane.pitch + o.dx, scales.data(),
+                        strides, weights(y, p));
+      }
+      T* degree = grad_degree.data() + plane.at(y);
       for (int64_t i = 0; i < count; ++i) {
-        const T scale = static_cast<T>(series.scale(first_k + i));
         const T previous_scale = static_cast<T>(series.previous_scale(first_k + i));
         for (int64_t c = 0; c < channels; ++c) {
           const int64_t here = c * plane.size() + plane.at(y);
-          const T *now = t.at(i + 1) + here, *adjoint = q.at(i + 1) + here;
-          for (int64_t p = 0; p < stencil.offsets(); ++p) {
-            const Cell o = stencil.offset(p);
-            if (y + o.dy >= plane.h) continue;
-            const int64_t far = o.dy * plane.pitch + o.dx;
-            add_pair_row(adjoint, now + far, adjoint + far, now, scale, weights(y, p), plane.columns);
-          }
-          const T *before = t.at(i) + here, *after = t.at(i + 2) + here;
-          T* degree = grad_degree.data() + plane.at(y);
+          const T *before = t.at(i) + here, *after = t.at(i + 2) + here, *adjoint = q.at(i + 1) + here;
           for (int64_t x = 0; x < plane.w; ++x) degree[x] -= adjoint[x] * (after[x] + previous_scale * before[x]);
         }
       }
+    }
   });
 }
 

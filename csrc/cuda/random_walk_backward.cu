@@ -274,8 +274,8 @@ int run(const Walker<Param>& walker, const float* grad, const float* seeds, cons
       return code;
   }
   if (pairs > 0)
-    if (const int code = CUDA_LAUNCH(affinity_gradient_kernel<Param>, pair_grid(shape.B * walker.param.size, area), block, 0,
-                                     walker.stream, boundary, walker.sizes, gradient.grad_degree,
+    if (const int code = CUDA_LAUNCH(affinity_gradient_kernel<Param>, pair_grid(shape.B * walker.param.size, area),
+                                     block, 0, walker.stream, boundary, walker.sizes, gradient.grad_degree,
                                      gradient.grad_weights, shape, beta, walker.param))
       return code;
   return CUDA_LAUNCH(boundary_gradient_kernel<Param>, pixels, block, 0, walker.stream, gradient.grad_weights, boundary,

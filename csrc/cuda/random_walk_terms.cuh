@@ -170,8 +170,8 @@ inline int64_t tile_bytes(int radius) {
   return int64_t(kGroup) * (kTileRows + 2 * (radius - 1)) * (kTileColumns + 2 * (radius - 1)) * sizeof(float);
 }
 
-// A block takes kGroup channels of one image through a tile: the tile and what surrounds it go to shared memory, so each
-// weight is read once per direction for all the channels and each value once for all its neighbours.
+// A block takes kGroup channels of one image through a tile: the tile and what surrounds it go to shared memory, so
+// each weight is read once per direction for all the channels and each value once for all its neighbours.
 template <int kGroup, class Param>
 __global__ void __launch_bounds__(kThreads)
     term_kernel(const float* RESTRICT weights, const float* RESTRICT degree, const float* RESTRICT inverse,
