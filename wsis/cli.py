@@ -65,7 +65,7 @@ _STEPS = (
     ("convert", "read checkpoints of other programs"),
 )
 COMMANDS: tuple[Command, ...] = (
-    Command("demo", "wsis.steps.demo", "from made-up scenes to masks in a few minutes, training included"),
+    Command("demo", "wsis.recipes.demo", "from made-up scenes to masks in a few minutes, training included"),
     Command("predict", "wsis.steps.predict", "masks for single photographs", "photos"),
     *(Command(name, "wsis.steps." + name.replace("-", "_"), text) for name, text in _STEPS),
     Command("data check", "wsis.steps.data_check", "every problem of a data set at once", "root"),

@@ -113,3 +113,13 @@ def test_the_whole_road_in_miniature(tmp_path, capsys):
     lines = [line for line in capsys.readouterr().out.splitlines() if line]
     assert len(lines) == 8
     assert all("skipped" in line for line in lines)
+
+
+def test_demo_in_miniature(tmp_path, capsys):
+    words = ["demo", f"--out={tmp_path}", "--scenes=16", "--labelled=4", "--cam_steps=1", "--irnet_steps=1"]
+    assert main([*words, "--pictures=2", "--device=cpu", "--workers=0"]) == 0
+    text = capsys.readouterr().out
+    for word in ("mIoU", "instance AP50", "report.html", "wsis predict PHOTO"):
+        assert word in text
+    assert (tmp_path / "report.html").is_file()
+    assert main(["predict", "none.jpg", f"--config={tmp_path / 'predict.yaml'}"]) == 3

@@ -7,13 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from wsis.data.artifacts import write_bytes
 from wsis.errors import ConfigError, did_you_mean
 from wsis.options import build, parse, read_values
 from wsis.recipes import RECIPES
-from wsis.recipes.execute import RunResult, run_stages
+from wsis.recipes.execute import RunResult, run_stages, write_predict
 from wsis.recipes.stages import Options, Stage
 
 __all__ = ["read_recipe", "run_recipe_command"]
@@ -47,7 +44,7 @@ def run_recipe_command(words: Sequence[str]) -> RunResult:
         raise ConfigError(f"run: unknown recipe {name!r}; {did_you_mean(name, tuple(RECIPES))}")
     options, stages, force = read_recipe(RECIPES[name], rest, f"wsis run {name}")
     result = run_stages(options.out, stages, force)
-    _write_predict(Path(options.out), stages)
+    write_predict(Path(options.out), stages)
     print(result.summary())
     return result
 
@@ -100,19 +97,3 @@ def _doc(options: Options, stages: Sequence[Stage]) -> str:
         first = (type(stage.config).__doc__ or stage.name).strip().splitlines()[0]
         lines.append(f"        {stage.name}: {first}")
     return "\n".join(lines)
-
-
-def _write_predict(out: Path, stages: Sequence[Stage]) -> None:
-    """``OUT/predict.yaml``: what ``wsis predict --config`` needs to use the run's networks on a
-    photograph."""
-    config = next((stage.config for stage in stages if stage.name == "label"), None)
-    if config is None or not Path(config.irnet_weights).exists():
-        return
-    values = {
-        "cam_weights": str(Path(config.cam_weights).resolve()),
-        "irnet_weights": str(Path(config.irnet_weights).resolve()),
-        "scales": list(config.scales),
-        "min_side": config.min_side,
-        "propagation": dataclasses.asdict(config.propagation),
-    }
-    write_bytes(out / "predict.yaml", yaml.safe_dump(values, sort_keys=False).encode())

@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from wsis import __version__
-from wsis.data.artifacts import file_sha256, make_folder, write_json
+from wsis.data.artifacts import file_sha256, make_folder, write_bytes, write_json
 from wsis.errors import ExitCode, Problems, did_you_mean
 from wsis.recipes.stages import FILES, Stage
 from wsis.runtime.progress import say
 
-__all__ = ["Outcome", "RunResult", "content_sha256", "run_stages"]
+__all__ = ["Outcome", "RunResult", "content_sha256", "run_stages", "write_predict"]
 
 _NO_RESULT = ("run.lock", "log.jsonl", "journal.jsonl", "inputs.parquet")
 
@@ -203,3 +205,19 @@ def content_sha256(path: Path) -> str:
         if file.is_file() and file.name not in _NO_RESULT and not {"tensorboard", "checkpoints"} & set(inside.parts):
             digest.update(f"{inside.as_posix()}\0{file_sha256(file)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def write_predict(out: Path, stages: Sequence[Stage]) -> None:
+    """``OUT/predict.yaml``: what ``wsis predict --config`` needs to use the run's networks on a
+    photograph."""
+    config = next((stage.config for stage in stages if stage.name == "label"), None)
+    if config is None or not Path(config.irnet_weights).exists():
+        return
+    values = {
+        "cam_weights": str(Path(config.cam_weights).resolve()),
+        "irnet_weights": str(Path(config.irnet_weights).resolve()),
+        "scales": list(config.scales),
+        "min_side": config.min_side,
+        "propagation": dataclasses.asdict(config.propagation),
+    }
+    write_bytes(out / "predict.yaml", yaml.safe_dump(values, sort_keys=False).encode())

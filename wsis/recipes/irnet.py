@@ -65,6 +65,7 @@ def irnet_small(options: Options) -> list[Stage]:
     """MobileNetV2 for a CPU and a few hundred images; ``docs/results.md`` has its figures and why it is so.
 
     The boundary network stands on the dilated backbone. Its boundaries are softer than ResNet-50's, so the walk is
+    shorter.
     shorter, and its displacements smaller, so a centroid is where they are below 1.5 cells instead of 2.5.
     """
     numbers = Numbers(
@@ -76,12 +77,12 @@ def irnet_small(options: Options) -> list[Stage]:
             "max_side": 512,
         },
         irnet={
-            "optim": OptimConfig("adamw", lr=1e-3, new_layers=3.0, steps=1600, batch_size=8, warmup=20),
+            "optim": OptimConfig("adamw", lr=1e-3, new_layers=3.0, steps=600, batch_size=8, warmup=20),
             "crop": 256,
             "mean_crop": 512,
         },
         boundary_backbone="mobilenet_v2_dilated",
-        propagation=Propagation(walk_steps=64, weak_displacement=1.5),
+        propagation=Propagation(walk_steps=64),
         scales=(0.5, 1.0, 1.5),
         label_split="",
     )

@@ -49,11 +49,15 @@ class Training(pl.LightningModule):
         """Parameters that were trained before, and new ones."""
         raise NotImplementedError
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
+    def setup(self, stage: str) -> None:
+        """Only what learns has a gradient; said before several processes agree on which gradients they exchange."""
         before, new = self.parameter_groups()
         learning = {id(p) for p in (*before, *new)}
         for parameter in self.net.parameters():
             parameter.requires_grad_(id(parameter) in learning)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        before, new = self.parameter_groups()
         optimizer = build_optimizer(self.optim, before, new)
         if self.resume is not None:
             optimizer.load_state_dict(self.resume["optimizer"])
