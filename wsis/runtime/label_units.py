@@ -225,8 +225,7 @@ def _fields_of(image: int, fields: Fields, made: Propagated) -> dict[str, np.nda
     """Everything the report and a sweep of thresholds need of one image, as arrays.
 
     ``classes [K]``, ``cam [K, h, w]``, ``boundary [h, w]``, ``displacement [2, h, w]``; where made, ``walk
-    [N, h, w]`` with ``walk_class [N]`` (pieces of instances) and ``class_walk [K, h, w]`` with
-    ``class_walk_class [K]``.
+    [N, h, w]`` (pieces of instances) with their classes ``walk_label [N]``, and ``walk_class [K, h, w]``.
     """
 
     def array(tensor: Tensor) -> np.ndarray:
@@ -240,11 +239,12 @@ def _fields_of(image: int, fields: Fields, made: Propagated) -> dict[str, np.nda
         "boundary": array(fields.boundary[image]),
         "displacement": array(fields.displacement[image]),
     }
-    for name, part in (("walk", slice(None, made.pieces)), ("class_walk", slice(made.pieces, None))):
-        keep = mine[part]
-        if keep.any():
-            arrays[name] = array(made.walked[part][keep])
-            arrays[f"{name}_class"] = array(made.walked_class[part][keep])
+    pieces, whole = mine[: made.pieces], mine[made.pieces :]
+    if pieces.any():
+        arrays["walk"] = array(made.walked[: made.pieces][pieces])
+        arrays["walk_label"] = array(made.walked_class[: made.pieces][pieces])
+    if whole.any():
+        arrays["walk_class"] = array(made.walked[made.pieces :][whole])
     return arrays
 
 
