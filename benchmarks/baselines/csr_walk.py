@@ -12,7 +12,7 @@ __all__ = ["random_walk", "transition"]
 
 
 def transition(boundary: np.ndarray, radius: int = 5, beta: float = 10.0) -> scipy.sparse.csr_matrix:
-    """``[h, w] -> [h w, h w]`` in the dtype of ``boundary``: the transposed transition matrix, so that a step is ``matrix @ columns``."""
+    """``[hw, hw]``: the transposed transition matrix, so that a step is ``matrix @ columns``."""
     height, width = boundary.shape
     affinity = ops.edge_to_affinity(torch.from_numpy(boundary)[None], radius)[0].numpy() ** boundary.dtype.type(beta)
     cells = np.arange(height * width).reshape(height, width)
