@@ -181,3 +181,12 @@ def test_counts_are_those_of_the_pairs():
         )
     assert torch.equal(counts, want)
     assert state.numel() == 3 * seeds.numel(), "nothing is kept per pair"
+
+
+def test_second_derivatives_are_refused():
+    logits = torch.randn(1, 12, 12, requires_grad=True)
+    seeds = torch.randint(0, 2, (1, 12, 12), dtype=torch.uint8)
+    losses = ops.inter_pixel_loss(logits, torch.randn(1, 2, 12, 12), seeds, radius=3)
+    (gradient,) = torch.autograd.grad(sum(losses), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="second derivatives are not available"):
+        gradient.square().sum().backward()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from wsis import _library
+from wsis.ops._autograd import refuse_second_derivative
 from wsis.ops._checks import (
     FLOATS,
     INTEGERS,
@@ -125,3 +126,4 @@ def _setup_context(ctx, inputs, output) -> None:
 
 
 torch.library.register_autograd("wsis::inter_pixel_loss", _backward, setup_context=_setup_context)
+refuse_second_derivative("inter_pixel_loss")
