@@ -18,6 +18,7 @@ from torch import Tensor
 
 from wsis import ops
 from wsis.errors import ConfigError
+from wsis.labels.crf_refinement import crf_refinement
 from wsis.structures import InstanceMap, Instances
 
 __all__ = [
@@ -50,6 +51,7 @@ class Config:
         walk_steps: steps of the random walk.
         walk_tol: allowed error of the walk against exact steps, relative to the largest value.
         min_area: a component smaller than this share of the image gets score 0.
+        crf: trust in the maps when a dense CRF draws them to the photograph's edges; 0 = no CRF, as in the paper.
     """
 
     background: float = 0.25
@@ -61,6 +63,7 @@ class Config:
     walk_steps: int = 256
     walk_tol: float = 1e-5
     min_area: float = 0.01
+    crf: float = 0.0
 
     def __post_init__(self) -> None:
         limits = {
@@ -73,6 +76,7 @@ class Config:
             "walk_steps": (0, 1 << 20),
             "walk_tol": (1e-8, 0.1),
             "min_area": (0.0, 1.0),
+            "crf": (0.0, 0.999),
         }
         problems = [
             f"irnet.Config: {name} = {getattr(self, name)!r}, expected {low:g} to {high:g}"
@@ -119,6 +123,7 @@ def instances_from_cam(
     displacement: Tensor,
     image_size: tuple[int, int],
     config: Config | None = None,
+    image: Tensor | None = None,
 ) -> Instances:
     """Instances of one image (paper, section 4.3).
 
@@ -129,6 +134,7 @@ def instances_from_cam(
         displacement: ``[2, h, w]`` float ``(y, x)`` in cells, from the pixel to its centre.
         image_size: ``(H, W)`` with ``h = (H - 1) // 4 + 1``, likewise ``w``.
         config: thresholds.
+        image: ``[3, H, W]`` uint8 RGB, needed where ``config.crf`` is above 0.
 
     Returns:
         One row per component, by class, cluster and raster order; score 0 marks components under
@@ -143,12 +149,19 @@ def instances_from_cam(
         got = list(displacement.shape) if isinstance(displacement, Tensor) else type(displacement).__name__
         raise ValueError(f"{owner}: displacement must be [2, h, w] with [h, w] = {list(boundary.shape)}, got {got}")
     index = torch.zeros_like(classes)
-    made = propagate(cams, classes, index, boundary[None].float(), displacement[None].float(), size, config or Config())
+    images = _image_for_crf(owner, image, size, config or Config())
+    fields = boundary[None].float(), displacement[None].float()
+    made = propagate(cams, classes, index, *fields, size, config or Config(), images=images)
     return made.instances.to_instances()[0]
 
 
 def semantic_from_cam(
-    cams: Tensor, classes: Tensor, boundary: Tensor, image_size: tuple[int, int], config: Config | None = None
+    cams: Tensor,
+    classes: Tensor,
+    boundary: Tensor,
+    image_size: tuple[int, int],
+    config: Config | None = None,
+    image: Tensor | None = None,
 ) -> Tensor:
     """Semantic map of one image: ``[H, W]`` uint8, 0 background, class + 1.
 
@@ -160,7 +173,8 @@ def semantic_from_cam(
     if classes.numel() and int(classes.max()) > 253:
         raise ValueError(f"{owner}: classes must be at most 253 to fit a uint8 map, got {int(classes.max())}")
     index = torch.zeros_like(classes)
-    made = propagate(cams, classes, index, boundary[None].float(), None, size, config or Config())
+    images = _image_for_crf(owner, image, size, config or Config())
+    made = propagate(cams, classes, index, boundary[None].float(), None, size, config or Config(), images=images)
     return made.semantic[0].to(torch.uint8)
 
 
@@ -174,6 +188,7 @@ def propagate(
     config: Config,
     *,
     semantic: bool = False,
+    images: Tensor | None = None,
 ) -> Propagated:
     """Instances and semantic maps of a batch of images of one size.
 
@@ -186,6 +201,7 @@ def propagate(
         size: ``(H, W)`` of every image.
         config: thresholds.
         semantic: make the semantic maps beside the instances.
+        images: ``[B, 3, H, W]`` uint8 RGB, needed where ``config.crf`` is above 0.
     """
     seeds, rows, pieces = [], [], 0
     if displacement is not None:
@@ -217,11 +233,13 @@ def propagate(
             of_class[:pieces],
             batch,
             size,
-            config.background,
-            config.min_area,
+            config,
+            images,
         )
     if semantic or displacement is None:
         winner, _ = _winners(walked[pieces:], of_image[pieces:], batch, size, config.semantic_background)
+        if config.crf > 0:
+            winner = crf_refinement(images, winner, of_image[pieces:], config.crf)
         maps = torch.cat([classes.new_zeros(1), of_class[pieces:] + 1])[winner]
     return Propagated(instances, area, box, maps, pieces, walked, of_image, of_class)
 
@@ -267,12 +285,14 @@ def _instances(
     of_class: Tensor,
     batch: int,
     size: tuple[int, int],
-    background: float,
-    min_area: float,
+    config: Config,
+    images: Tensor | None,
 ) -> tuple[InstanceMap, Tensor, Tensor]:
     """Components of the winning pieces."""
-    winner, value = _winners(walked, of_image, batch, size, background)
-    return component_table(winner, value, of_class, min_area)
+    winner, value = _winners(walked, of_image, batch, size, config.background)
+    if config.crf > 0:
+        winner = crf_refinement(images, winner, of_image, config.crf)
+    return component_table(winner, value, of_class, config.min_area)
 
 
 def component_table(
@@ -378,3 +398,15 @@ def _one_image(
         if got != want:
             raise ValueError(f"{owner}: {name} must have the stride-4 grid {want} of image_size {size}, got {got}")
     return cams.float(), classes.long(), size
+
+
+def _image_for_crf(owner: str, image: Tensor | None, size: tuple[int, int], config: Config) -> Tensor | None:
+    """The photograph as a batch of one where the CRF needs it."""
+    if config.crf == 0:
+        return None
+    if not isinstance(image, Tensor) or image.dtype != torch.uint8 or tuple(image.shape) != (3, *size):
+        got = f"{image.dtype} {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(
+            f"{owner}: config.crf = {config.crf:g} needs image as [3, {size[0]}, {size[1]}] uint8, got {got}"
+        )
+    return image[None]

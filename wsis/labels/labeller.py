@@ -25,6 +25,7 @@ class Fields(NamedTuple):
         cams: ``[M, h, w]`` float32, strided activation maps, ascending in ``image_index``.
         classes: ``[M]`` int64; image_index: ``[M]`` int64.
         boundary: ``[B, h, w]`` float32; displacement: ``[B, 2, h, w]`` float32.
+        images: ``[B, 3, H, W]`` uint8, where a CRF will need them.
     """
 
     cams: Tensor
@@ -32,6 +33,7 @@ class Fields(NamedTuple):
     image_index: Tensor
     boundary: Tensor
     displacement: Tensor
+    images: Tensor | None = None
 
     def finite(self) -> Tensor:
         """``[B]`` bool, images whose fields hold no NaN and no infinity."""
@@ -44,7 +46,9 @@ class Fields(NamedTuple):
         keep = images[self.image_index]
         place = images.long().cumsum(0) - 1
         index = place[self.image_index[keep]]
-        return Fields(self.cams[keep], self.classes[keep], index, self.boundary[images], self.displacement[images])
+        pictures = None if self.images is None else self.images[images.to(self.images.device)]
+        nets = (self.boundary[images], self.displacement[images])
+        return Fields(self.cams[keep], self.classes[keep], index, *nets, pictures)
 
 
 class Labeller:
@@ -101,7 +105,7 @@ class Labeller:
         flat = torch.tensor([number for item in classes for number in item], dtype=torch.int64)
         cams = torch.cat([item.strided for item in maps])
         fields = (flat.to(cams.device), index.to(cams.device), torch.cat(boundary), torch.cat(displacement))
-        return Fields(cams, *fields)
+        return Fields(cams, *fields, torch.stack(list(images)).to(cams.device) if self.config.crf > 0 else None)
 
     @torch.no_grad()
     def spread(
@@ -117,4 +121,5 @@ class Labeller:
             size,
             self.config,
             semantic=semantic,
+            images=fields.images,
         )
