@@ -8,21 +8,32 @@ import torch
 from wsis.errors import ConfigError
 from wsis.training.batches import BatchPlan
 from wsis.training.config import MachineConfig, OptimConfig
-from wsis.training.schedule import build_optimizer, learning_rate_factor, set_learning_rates
+from wsis.training.schedule import build_optimizer, set_learning_rates
 
 
 def test_polynomial_values():
-    assert learning_rate_factor(0, 100) == 1.0
-    assert learning_rate_factor(50, 100) == pytest.approx(0.5**0.9)
-    assert learning_rate_factor(99, 100) == pytest.approx(0.01**0.9)
-    assert learning_rate_factor(100, 100) == 0.0
-    assert learning_rate_factor(25, 100, power=2.0) == pytest.approx(0.75**2)
+    optim = OptimConfig()
+    assert optim.factor(0, 100) == 1.0
+    assert optim.factor(50, 100) == pytest.approx(0.5**0.9)
+    assert optim.factor(99, 100) == pytest.approx(0.01**0.9)
+    assert optim.factor(100, 100) == 0.0
+    assert OptimConfig(power=2.0).factor(25, 100) == pytest.approx(0.75**2)
 
 
 def test_warmup_rises_to_the_polynomial():
-    assert learning_rate_factor(0, 100, warmup=10) == pytest.approx(0.1)
-    assert learning_rate_factor(4, 100, warmup=10) == pytest.approx(0.5 * 0.96**0.9)
-    assert learning_rate_factor(9, 100, warmup=10) == learning_rate_factor(9, 100)
+    optim = OptimConfig(warmup=10)
+    assert optim.factor(0, 100) == pytest.approx(0.1)
+    assert optim.factor(4, 100) == pytest.approx(0.5 * 0.96**0.9)
+    assert optim.factor(9, 100) == OptimConfig().factor(9, 100)
+    lifted = OptimConfig(warmup=10, warmup_from=0.001)
+    assert lifted.factor(0, 100) == pytest.approx(0.001)
+    assert lifted.factor(5, 100) == pytest.approx((0.001 + 0.999 / 2) * 0.95**0.9)
+    assert lifted.factor(10, 100) == OptimConfig().factor(10, 100)
+
+
+def test_milestones_divide_by_ten():
+    optim = OptimConfig("nesterov", milestones=(4 / 15, 9 / 15))
+    assert [optim.factor(step, 150) for step in (0, 39, 40, 89, 90, 149)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_groups_and_parity_preset():

@@ -4,31 +4,35 @@ key layout.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from .backbone import Backbone, FixedBatchNorm
 
-__all__ = ["ResNet50"]
+__all__ = ["Bottleneck", "ResNet50", "residual_layer"]
 
 
-class _Bottleneck(nn.Module):
+class Bottleneck(nn.Module):
     """1x1, 3x3 (with the stride), 1x1 to four times the width; the projection shortcut only in a stage's
     first block.
     """
 
-    def __init__(self, inputs: int, width: int, stride: int, project: bool):
+    def __init__(
+        self, inputs: int, width: int, stride: int, project: bool, norm: Callable[[int], nn.Module] = FixedBatchNorm
+    ):
         super().__init__()
         outputs = 4 * width
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
-        self.bn1 = FixedBatchNorm(width)
+        self.bn1 = norm(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
-        self.bn2 = FixedBatchNorm(width)
+        self.bn2 = norm(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
-        self.bn3 = FixedBatchNorm(outputs)
+        self.bn3 = norm(outputs)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
         if project:
-            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), FixedBatchNorm(outputs))
+            self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), norm(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -37,9 +41,12 @@ class _Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(y)) + shortcut)
 
 
-def _layer(inputs: int, width: int, blocks: int, stride: int) -> nn.Sequential:
-    first = _Bottleneck(inputs, width, stride, project=True)
-    return nn.Sequential(first, *(_Bottleneck(4 * width, width, 1, project=False) for _ in range(blocks - 1)))
+def residual_layer(
+    inputs: int, width: int, blocks: int, stride: int, norm: Callable[[int], nn.Module] = FixedBatchNorm
+) -> nn.Sequential:
+    """One of the four layers: the stride and the projection are in its first block."""
+    first = Bottleneck(inputs, width, stride, True, norm)
+    return nn.Sequential(first, *(Bottleneck(4 * width, width, 1, False, norm) for _ in range(blocks - 1)))
 
 
 class ResNet50(Backbone):
@@ -60,10 +67,10 @@ class ResNet50(Backbone):
         self.bn1 = FixedBatchNorm(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
-        self.layer1 = _layer(64, 64, 3, 1)
-        self.layer2 = _layer(256, 128, 4, 2)
-        self.layer3 = _layer(512, 256, 6, 2)
-        self.layer4 = _layer(1024, 512, 3, 1)
+        self.layer1 = residual_layer(64, 64, 3, 1)
+        self.layer2 = residual_layer(256, 128, 4, 2)
+        self.layer3 = residual_layer(512, 256, 6, 2)
+        self.layer4 = residual_layer(1024, 512, 3, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wsis.data.categories import IGNORE
 
-__all__ = ["augment", "draw", "normalise", "scale_by_factor", "scale_by_long_side"]
+__all__ = ["augment", "draw", "normalise", "place", "scale_by_factor", "scale_by_long_side"]
 
 
 def draw(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -67,7 +67,7 @@ def augment(
     pixels = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
     scaled = normalise(np.asarray(pixels), normalization)
     mirror = bool(rng.integers(2))
-    top, left = _place(height, crop, rng), _place(width, crop, rng)
+    top, left = place(height, crop, rng), place(width, crop, rng)
     out = _cut(scaled.flip(2) if mirror else scaled, crop, top, left, 0.0)
     if seeds is None:
         return out, None
@@ -78,7 +78,7 @@ def augment(
     return out, labels[cells][:, cells].contiguous()
 
 
-def _place(side: int, crop: int, rng: np.random.Generator) -> int:
+def place(side: int, crop: int, rng: np.random.Generator) -> int:
     """Start of the crop in the image, or minus the start of the image in the crop."""
     return int(rng.integers(side - crop + 1)) if side >= crop else -int(rng.integers(crop - side + 1))
 

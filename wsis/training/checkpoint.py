@@ -20,12 +20,24 @@ from torch import Tensor, nn
 from wsis.data.artifacts import file_sha256, make_folder, write_bytes, write_json
 from wsis.data.categories import Categories
 from wsis.errors import ConfigError, system_fault
-from wsis.models import CamNet, IRNet, build_backbone, checked_state
+from wsis.models import (
+    CamNet,
+    CenterOffsetNet,
+    IRNet,
+    PeakNet,
+    build_backbone,
+    build_center_offset_net,
+    build_peak_net,
+    checked_state,
+)
 
 __all__ = ["NETWORK_FORMAT", "load_network", "network_problem", "read_meta", "save_network", "save_tensors"]
 
 NETWORK_FORMAT = 1
-KINDS = ("cam_net", "irnet")
+KINDS = ("cam_net", "irnet", "peak_net", "center_offset_net")
+_WITH_CLASSES = ("cam_net", "peak_net", "center_offset_net")
+
+Network = CamNet | IRNet | PeakNet | CenterOffsetNet
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -40,8 +52,8 @@ def save_network(path: str | os.PathLike[str], net: nn.Module, meta: Mapping[str
 
     Args:
         path: target; its folder is made if missing.
-        net: a :class:`CamNet` or :class:`IRNet`.
-        meta: JSON-like; must name ``backbone``, and ``categories`` (list of class names) for a classifier.
+        net: a network of ``wsis.models``.
+        meta: JSON-like; must name ``backbone``, and ``categories`` (list of class names) unless it is an IRNet.
             Anything else (config, figures) is kept with it.
 
     Returns:
@@ -51,10 +63,12 @@ def save_network(path: str | os.PathLike[str], net: nn.Module, meta: Mapping[str
     make_folder(path.parent)
     if "backbone" not in meta:
         raise ValueError("save_network: meta must name the backbone")
-    if isinstance(net, CamNet) and len(meta.get("categories", ())) != net.num_classes:
+    if net.kind in _WITH_CLASSES and len(meta.get("categories", ())) != net.num_classes:
         raise ValueError(f"save_network: meta must name {net.num_classes} categories")
     sha256 = save_tensors(path, net.state_dict())
     fixed = {"format": NETWORK_FORMAT, "kind": net.kind, "file": path.name, "sha256": sha256}
+    if isinstance(net, PeakNet):
+        fixed |= {"alpha": net.alpha, "width": net.width}
     write_json(path.with_suffix(".json"), {**meta, **fixed})
     return path
 
@@ -104,7 +118,7 @@ def network_problem(
         return f"checkpoint: {path} holds a {meta['kind']}, expected a {kind}"
     if backbone is not None and meta["backbone"] != backbone:
         return f"checkpoint: {path} has backbone {meta['backbone']}, expected {backbone}"
-    if categories is not None and kind == "cam_net":
+    if categories is not None and kind in _WITH_CLASSES:
         got, want = list(meta.get("categories", ())), list(categories.names)
         if len(got) != len(want):
             return f"checkpoint: {path} has {len(got)} classes, the data has {len(want)}"
@@ -120,14 +134,14 @@ def load_network(
     *,
     kind: str | None = None,
     categories: Categories | None = None,
-) -> CamNet | IRNet:
+) -> Network:
     """The network at ``path``, in eval mode on ``device``, after its sha256, keys, shapes and values were
     checked.
 
     Args:
         path: the tensor file, the JSON beside it, or their common name.
         device: where to put it; where it was trained does not matter.
-        kind: ``cam_net`` or ``irnet`` where only one will do.
+        kind: ``cam_net``, ``irnet``, ``peak_net`` or ``center_offset_net`` where only one will do.
         categories: classes that a classifier must have.
 
     Raises:
@@ -141,10 +155,21 @@ def load_network(
         raise ConfigError(problem)
     weights = path.with_suffix(".safetensors")
     state = read_verified(weights, meta["sha256"])
-    backbone = build_backbone(meta["backbone"])
-    net = CamNet(backbone, len(meta["categories"])) if meta["kind"] == "cam_net" else IRNet(backbone)
+    net = _build(meta)
     net.load_state_dict(checked_state(state, net.state_dict(), str(weights)))
     return net.to(device).eval()
+
+
+def _build(meta: Mapping[str, Any]) -> Network:
+    """The network that the JSON describes, with random weights."""
+    name, classes = meta["backbone"], len(meta.get("categories", ()))
+    if meta["kind"] == "irnet":
+        return IRNet(build_backbone(name))
+    if meta["kind"] == "cam_net":
+        return CamNet(build_backbone(name), classes)
+    if meta["kind"] == "peak_net":
+        return build_peak_net(name, classes, meta["alpha"], meta["width"])
+    return build_center_offset_net(name, classes)
 
 
 def read_verified(path: Path, sha256: str) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from wsis.runtime.device import device_problems
 
 __all__ = ["OPTIMIZERS", "MachineConfig", "OptimConfig"]
 
-OPTIMIZERS = ("sgd", "momentum", "adamw")
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,17 @@ class OptimConfig:
     (none).
 
     Attributes:
-        optimizer: sgd (no momentum), momentum (SGD with 0.9) or adamw.
+        optimizer: sgd (no momentum), momentum (SGD with 0.9), nesterov (the same, Nesterov's), adam or adamw.
         lr: learning rate of what was trained before; new layers take new_layers times as much.
         new_layers: factor of the learning rate of the classifier, or of IRNet's displacement branch.
         weight_decay: weight decay.
         epochs: passes over the training images; the last, incomplete batch of each is dropped.
         steps: optimiser steps; 0 takes them from epochs.
         batch_size: images per step, over all processes together.
-        warmup: steps in which the learning rate rises linearly from 0.
+        warmup: steps in which the learning rate rises linearly.
+        warmup_from: share of the learning rate with which the rise begins.
         power: the learning rate falls as (1 - step / steps) ** power.
+        milestones: shares of all steps at which the learning rate falls to a tenth; replaces power.
     """
 
     optimizer: str = "sgd"
@@ -38,7 +40,9 @@ class OptimConfig:
     steps: int = 0
     batch_size: int = 16
     warmup: int = 0
+    warmup_from: float = 0.0
     power: float = 0.9
+    milestones: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         problems = Problems()
@@ -52,7 +56,22 @@ class OptimConfig:
         for name, low in (("epochs", 1), ("steps", 0), ("batch_size", 1), ("warmup", 0)):
             if getattr(self, name) < low:
                 problems.add(f"optim.{name}", f"got {getattr(self, name)!r}, expected at least {low}")
+        if not 0 <= self.warmup_from <= 1:
+            problems.add("optim.warmup_from", f"got {self.warmup_from!r}, expected 0 to 1")
+        if not all(0 < share < 1 for share in self.milestones):
+            problems.add("optim.milestones", f"got {list(self.milestones)}, expected shares between 0 and 1")
         problems.raise_if_any()
+
+    def factor(self, step: int, steps: int) -> float:
+        """Factor of the learning rate at ``step`` of ``steps``."""
+        if self.milestones:
+            falling = 0.1 ** sum(step >= share * steps for share in self.milestones)
+        else:
+            falling = max(0.0, 1.0 - step / steps) ** self.power
+        if step >= self.warmup:
+            return falling
+        begun = self.warmup_from + (1 - self.warmup_from) * step / self.warmup
+        return falling * (begun if self.warmup_from else (step + 1) / self.warmup)
 
     def total_steps(self, num_images: int) -> int:
         """Optimiser steps of the whole training on ``num_images`` images."""

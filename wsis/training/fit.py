@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,7 @@ def fit(
     folder: Path,
     machine: MachineConfig,
     stop_at: int | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Train from the newest checkpoint in ``folder/checkpoints`` that verifies, or from the start.
 
@@ -118,6 +119,7 @@ def fit(
         folder: receives ``checkpoints/``, ``log.jsonl`` and ``tensorboard/``.
         machine: device, precision, workers, logs.
         stop_at: stop after this step, with a checkpoint, as if interrupted.
+        callbacks: of Lightning, beside those of this function.
 
     Returns:
         ``steps``, ``resumed_from``, ``seconds`` and ``images_per_second`` of this call, and the last mean
@@ -131,7 +133,7 @@ def fit(
     began = time.monotonic()
     log = _Log(folder, machine, plan)
     if start < last:
-        trainer = _trainer(folder, machine, log, last - start)
+        trainer = _trainer(folder, machine, [log, *callbacks], last - start, training.synchronised_norm)
         training.train()
         trainer.fit(training, datamodule=TrainingData(data, plan, machine.workers))
         if trainer.interrupted:
@@ -160,7 +162,9 @@ def _resume(training: Training, folder: Path) -> int:
     return int(state["step"])
 
 
-def _trainer(folder: Path, machine: MachineConfig, log: _Log, steps: int) -> pl.Trainer:
+def _trainer(
+    folder: Path, machine: MachineConfig, callbacks: Sequence[Callback], steps: int, synchronised_norm: bool
+) -> pl.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning.*")
     local = int(os.environ.get("LOCAL_WORLD_SIZE", machine.devices))
@@ -181,7 +185,8 @@ def _trainer(folder: Path, machine: MachineConfig, log: _Log, steps: int) -> pl.
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=bar,
-        callbacks=[log, *([RichProgressBar()] if bar else [])],
+        callbacks=[*callbacks, *([RichProgressBar()] if bar else [])],
+        sync_batchnorm=synchronised_norm and accelerator == "gpu",
         plugins=[SafetensorsIO()],
     )
 

@@ -14,9 +14,9 @@ from wsis.losses.inter_pixel import irnet_loss
 from wsis.models import CamNet, IRNet
 
 from .config import OptimConfig
-from .schedule import build_optimizer, learning_rate_factor, set_learning_rates
+from .schedule import build_optimizer, set_learning_rates
 
-__all__ = ["CamTraining", "IRNetTraining", "Training"]
+__all__ = ["CamTraining", "IRNetTraining", "Training", "channels_last"]
 
 
 class Training(pl.LightningModule):
@@ -26,7 +26,12 @@ class Training(pl.LightningModule):
         net: the network.
         optim: optimiser and schedule.
         steps: steps of the whole training.
+
+    Attributes:
+        synchronised_norm: several GPUs share the statistics of their batch norm.
     """
+
+    synchronised_norm = False
 
     def __init__(self, net: nn.Module, optim: OptimConfig, steps: int):
         super().__init__()
@@ -58,14 +63,16 @@ class Training(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         before, new = self.parameter_groups()
-        optimizer = build_optimizer(self.optim, before, new)
+        return self.resumed(build_optimizer(self.optim, before, new))
+
+    def resumed(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """The optimiser with the state of the checkpoint that is resumed, if one is."""
         if self.resume is not None:
             optimizer.load_state_dict(self.resume["optimizer"])
         return optimizer
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        factor = learning_rate_factor(self.step, self.steps, self.optim.power, self.optim.warmup)
-        set_learning_rates(self.optimizers(use_pl_optimizer=False), factor)
+        set_learning_rates(self.optimizers(use_pl_optimizer=False), self.optim.factor(self.step, self.steps))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         self.values = self.loss(batch)
@@ -105,7 +112,7 @@ class CamTraining(Training):
         return self.net.backbone.stage_parameters(self.gradient_from), list(self.net.classifier.parameters())
 
     def loss(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        logits = self.net(_channels_last(batch["image"]), self.gradient_from).logits
+        logits = self.net(channels_last(batch["image"]), self.gradient_from).logits
         return {"loss": F.multilabel_soft_margin_loss(logits.float(), batch["labels"])}
 
 
@@ -129,10 +136,10 @@ class IRNetTraining(Training):
         return [*stages, *self.net.boundary_parameters()], self.net.displacement_parameters()
 
     def loss(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        output = self.net(_channels_last(batch["image"]), self.gradient_from)
+        output = self.net(channels_last(batch["image"]), self.gradient_from)
         total, parts = irnet_loss(output, batch["seeds"], self.radius)
         return {"loss": total, **parts._asdict()}
 
 
-def _channels_last(images: Tensor) -> Tensor:
+def channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)

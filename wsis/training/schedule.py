@@ -7,13 +7,7 @@ from torch import nn
 
 from .config import OptimConfig
 
-__all__ = ["build_optimizer", "learning_rate_factor", "set_learning_rates"]
-
-
-def learning_rate_factor(step: int, steps: int, power: float = 0.9, warmup: int = 0) -> float:
-    """``(1 - step / steps) ** power``, times ``(step + 1) / warmup`` during the first ``warmup`` steps."""
-    rising = min(1.0, (step + 1) / warmup) if warmup else 1.0
-    return rising * max(0.0, 1.0 - step / steps) ** power
+__all__ = ["build_optimizer", "make_optimizer", "set_learning_rates"]
 
 
 def build_optimizer(
@@ -26,11 +20,22 @@ def build_optimizer(
         {"params": trained_before, "lr": config.lr, "base_lr": config.lr},
         {"params": new, "lr": config.lr * config.new_layers, "base_lr": config.lr * config.new_layers},
     ]
+    return make_optimizer(config, groups)
+
+
+def make_optimizer(config: OptimConfig, groups: list[dict]) -> torch.optim.Optimizer:
+    """The optimiser of groups with ``params``, ``lr`` and ``base_lr``; empty groups are left out."""
     groups = [group for group in groups if group["params"]]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
-    momentum = 0.9 if config.optimizer == "momentum" else 0.0
-    return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, weight_decay=config.weight_decay)
+    if config.optimizer in ("adam", "adamw"):
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        return kind(groups, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(
+        groups,
+        lr=config.lr,
+        momentum=0.0 if config.optimizer == "sgd" else 0.9,
+        nesterov=config.optimizer == "nesterov",
+        weight_decay=config.weight_decay,
+    )
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -1,0 +1,178 @@
+"""BESTIE's network (Kim et al., CVPR 2022, section 3.1): classes, instance centres and offsets to them, per pixel."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wsis.errors import ConfigError, did_you_mean
+
+from .backbone import Backbone
+from .build import BACKBONES, backbone_problem, build_backbone, checked_state, read_weights
+from .hrnet import HRNet
+from .panoptic_decoder import PanopticResNet, separable
+
+__all__ = [
+    "ARCHITECTURES",
+    "CenterOffsetNet",
+    "CenterOffsetOutput",
+    "TapFusion",
+    "architecture_problem",
+    "build_center_offset_net",
+]
+
+ARCHITECTURES = ("hrnet_w32", "hrnet_w48", "panoptic_resnet50", "panoptic_resnet101")
+_UNUSED = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.", "fc.")
+
+
+class CenterOffsetOutput(NamedTuple):
+    """Raw maps at image size.
+
+    Attributes:
+        semantic: ``[B, C + 1, H, W]`` logits, background first.
+        center: ``[B, C, H, W]`` centre heatmaps.
+        offset: ``[B, 2, H, W]`` ``(y, x)`` from the pixel to its centre, in pixels.
+    """
+
+    semantic: Tensor
+    center: Tensor
+    offset: Tensor
+
+
+class TapFusion(nn.Module):
+    """The taps of a five-tap backbone summed at stride 4: for modest machines, not from the paper.
+
+    Args:
+        backbone: five taps.
+        width: channels of the result.
+    """
+
+    def __init__(self, backbone: Backbone, width: int = 96):
+        super().__init__()
+        self.backbone, self.width = backbone, width
+        self.normalization = backbone.normalization
+        used = backbone.channels[1:]
+        self.lateral = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(taps, width, 1, bias=False), nn.BatchNorm2d(width)) for taps in used
+        )
+        self.context = separable(width, width)
+        self.smooth = separable(width, width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        taps = self.backbone(images)[1:]
+        fine, medium, *coarse = (lateral(tap) for lateral, tap in zip(self.lateral, taps))
+        x = self.context(torch.relu(sum(coarse)))
+        x = torch.relu(_resize(x, medium.shape[-2:], False) + medium)
+        return self.smooth(torch.relu(_resize(x, fine.shape[-2:], False) + fine))
+
+
+class CenterOffsetNet(nn.Module):
+    """A body and three heads.
+
+    HRNet: each head is ``3x3 convolution to 256 channels, ReLU, 1x1 convolution``, with biases. Panoptic-DeepLab: a
+    depthwise-separable 5x5 (256, 128 and 32 channels) and a 1x1 convolution. Small bodies: as that, with their width.
+    New weights are drawn with a standard deviation of 0.001 where the paper says so.
+
+    Keys: ``body.*`` as the body names them, ``semantic.*``, ``center.*``, ``offset.*``.
+
+    Args:
+        body: :class:`HRNet`, :class:`PanopticResNet` or :class:`TapFusion`.
+        num_classes: ``C``.
+    """
+
+    kind = "center_offset_net"
+
+    def __init__(self, body: HRNet | PanopticResNet | TapFusion, num_classes: int):
+        super().__init__()
+        if num_classes < 1:
+            raise ValueError(f"CenterOffsetNet: num_classes must be at least 1, got {num_classes}")
+        self.body, self.num_classes = body, num_classes
+        self.aligned = isinstance(body, PanopticResNet)
+        outputs = {"semantic": num_classes + 1, "center": num_classes, "offset": 2}
+        for name, channels in outputs.items():
+            setattr(self, name, self._head(name, channels))
+
+    def _head(self, name: str, outputs: int) -> nn.Sequential:
+        if isinstance(self.body, HRNet):
+            layers = [nn.Conv2d(self.body.width, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, outputs, 1)]
+        elif isinstance(self.body, PanopticResNet):
+            width = {"semantic": 256, "center": 128, "offset": 32}[name]
+            inputs = self.body.widths[0 if name == "semantic" else 1]
+            layers = [separable(inputs, width), nn.Conv2d(width, outputs, 1)]
+        else:
+            layers = [separable(self.body.width, self.body.width), nn.Conv2d(self.body.width, outputs, 1)]
+            nn.init.normal_(layers[1].weight, std=0.001)
+            nn.init.zeros_(layers[1].bias)
+            return nn.Sequential(*layers)
+        head = nn.Sequential(*layers)
+        for module in head.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.001)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        return head
+
+    @property
+    def normalization(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """``(mean, std)`` of the RGB channels in units 0..255."""
+        return self.body.normalization
+
+    def published_parameters(self) -> list[nn.Parameter]:
+        """Parameters that published ImageNet weights can fill."""
+        own = self.body if isinstance(self.body, HRNet) else self.body.backbone
+        return list(own.parameters())
+
+    def forward(self, images: Tensor) -> CenterOffsetOutput:
+        """``[B, 3, H, W]`` normalised images."""
+        features = self.body(images)
+        classes, instances = features if isinstance(features, tuple) else (features, features)
+        maps = (self.semantic(classes), self.center(instances), self.offset(instances))
+        return CenterOffsetOutput(*(_resize(x, images.shape[-2:], self.aligned) for x in maps))
+
+
+def architecture_problem(name: str) -> str | None:
+    """Why ``name`` is no architecture, or None."""
+    if name in ARCHITECTURES or backbone_problem(name) is None:
+        return None
+    known = (*ARCHITECTURES, *BACKBONES)
+    return f"got {name!r}, expected one of {', '.join(known)} or timm:NAME ({did_you_mean(name, known)})"
+
+
+def build_center_offset_net(
+    name: str, num_classes: int, weights: str | os.PathLike[str] | None = None
+) -> CenterOffsetNet:
+    """A network by the name of its architecture.
+
+    Args:
+        name: ``hrnet_w32``, ``hrnet_w48``, ``panoptic_resnet50``, ``panoptic_resnet101``, or a backbone of
+            :func:`build_backbone` for the small head.
+        num_classes: ``C``.
+        weights: ImageNet weights of the backbone, a file as for :func:`build_backbone` (for HRNet those of the pose
+            variant); None = random.
+
+    Raises:
+        ConfigError: unknown name, or a weight file that is missing, damaged or does not fit.
+    """
+    problem = architecture_problem(name)
+    if problem:
+        raise ConfigError(f"architecture: {problem}")
+    if name not in ARCHITECTURES:
+        return CenterOffsetNet(TapFusion(build_backbone(name, weights)), num_classes)
+    hrnet = name.startswith("hrnet")
+    body = HRNet(int(name[-2:])) if hrnet else PanopticResNet(name.removeprefix("panoptic_"))
+    if weights is not None and str(weights):
+        target = body if hrnet else body.backbone
+        state = {key: value for key, value in read_weights(weights).items() if not key.startswith(_UNUSED)}
+        wanted = target.state_dict()
+        finest = "stage4.2.fuse_layers."
+        state = {key: value for key, value in state.items() if key in wanted or not key.startswith(finest)}
+        target.load_state_dict(checked_state(state, wanted, str(weights)))
+    return CenterOffsetNet(body, num_classes)
+
+
+def _resize(x: Tensor, size: torch.Size, aligned: bool) -> Tensor:
+    return F.interpolate(x, size, mode="bilinear", align_corners=aligned)
