@@ -1,4 +1,5 @@
-"""Kept fields of an image: activation maps, boundary, displacement and walk, as ``label`` dumps them."""
+"""Kept fields of an image, as ``label`` dumps them: activation maps, boundary, displacement and walk, or the classes,
+centres and offsets of a centre and offset network."""
 
 from __future__ import annotations
 
@@ -14,7 +15,17 @@ __all__ = ["read_fields"]
 
 MAX_CELLS = 1 << 28
 
-_DIMENSIONS = {"classes": 1, "cam": 3, "boundary": 2, "displacement": 3, "walk": 3, "walk_class": 3}
+_DIMENSIONS = {
+    "classes": 1,
+    "cam": 3,
+    "boundary": 2,
+    "displacement": 3,
+    "walk": 3,
+    "walk_class": 3,
+    "probability": 3,
+    "center": 3,
+    "offset": 3,
+}
 
 
 def read_fields(path: Path, image_id: str) -> dict[str, np.ndarray]:
@@ -22,7 +33,8 @@ def read_fields(path: Path, image_id: str) -> dict[str, np.ndarray]:
 
     Returns:
         ``classes [K]``, ``cam [K, h, w]``, ``boundary [h, w]``, ``displacement [2, h, w]``, ``walk [N, h, w]``
-        (one per cluster and class), ``walk_class [K, h, w]``.
+        (one per cluster and class), ``walk_class [K, h, w]``; or ``classes [K]``, ``probability [K, h, w]``,
+        ``center [K, h, w]``, ``offset [2, h, w]``.
 
     Raises:
         DataFault: no such file, not an npz of plain numbers, or arrays of other shapes.
@@ -41,7 +53,7 @@ def read_fields(path: Path, image_id: str) -> dict[str, np.ndarray]:
         raise DataFault(Code.E_DECODE, image_id, "fields", f"{path} is no npz of plain arrays: {error}") from error
     for name, array in arrays.items():
         plain = array.dtype.kind in "fiub" and array.ndim == _DIMENSIONS[name] and array.size <= MAX_CELLS
-        if not plain or (name == "displacement" and array.shape[0] != 2):
+        if not plain or (name in ("displacement", "offset") and array.shape[0] != 2):
             text = f"{path}: {name} is {array.dtype} {list(array.shape)}, expected {_DIMENSIONS[name]} dimensions"
             raise DataFault(Code.E_SHAPE, image_id, "fields", text)
     return arrays

@@ -72,6 +72,8 @@ class CamFields(NamedTuple):
 class CamLabeller:
     """As :class:`wsis.labels.labeller.Labeller`, from the classifier alone."""
 
+    needs_tags = True
+
     def __init__(
         self,
         cam_net: CamNet,

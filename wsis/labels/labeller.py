@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,6 +51,28 @@ class Fields(NamedTuple):
         nets = (self.boundary[images], self.displacement[images])
         return Fields(self.cams[keep], self.classes[keep], index, *nets, pictures)
 
+    def arrays(self, image: int, made: Propagated) -> dict[str, np.ndarray]:
+        """Everything the report and a sweep of thresholds need of one image.
+
+        ``classes [K]``, ``cam [K, h, w]``, ``boundary [h, w]``, ``displacement [2, h, w]``; where made, ``walk
+        [N, h, w]`` (pieces of instances) with their classes ``walk_label [N]``, and ``walk_class [K, h, w]``.
+        """
+        own = self.image_index == image
+        mine = made.walked_image == image
+        kept = {
+            "classes": self.classes[own],
+            "cam": self.cams[own],
+            "boundary": self.boundary[image],
+            "displacement": self.displacement[image],
+        }
+        pieces, whole = mine[: made.pieces], mine[made.pieces :]
+        if pieces.any():
+            kept["walk"] = made.walked[: made.pieces][pieces]
+            kept["walk_label"] = made.walked_class[: made.pieces][pieces]
+        if whole.any():
+            kept["walk_class"] = made.walked[made.pieces :][whole]
+        return {name: tensor.cpu().numpy() for name, tensor in kept.items()}
+
 
 class Labeller:
     """Two trained nets and the thresholds of the propagation.
@@ -61,6 +84,8 @@ class Labeller:
         min_side: see :func:`wsis.labels.fields.boundary_and_displacement`.
         context: makes the context in which the nets run (autocast).
     """
+
+    needs_tags = True
 
     def __init__(
         self,

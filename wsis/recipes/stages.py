@@ -91,7 +91,12 @@ FILES = {
     "train_cam": StepFiles(("weights",), ("out",), ("machine",)),
     "make_seed_labels": StepFiles(("cam_weights",), ("out",), _LABEL_FREE),
     "train_irnet": StepFiles(("seeds", "weights", "cam_weights"), ("out",), ("machine",)),
-    "label": StepFiles(("cam_weights", "irnet_weights"), ("out", "semantic", "dump_fields"), _LABEL_FREE),
+    "train_peaks": StepFiles(("weights",), ("out",), ("machine",)),
+    "make_points": StepFiles(("peak_weights",), ("out",), ("workers", "max_faults", "verify")),
+    "train_center_offset": StepFiles(("semantic", "points", "weights", "point_list"), ("out",), ("machine",)),
+    "label": StepFiles(
+        ("cam_weights", "irnet_weights", "center_offset_weights"), ("out", "semantic", "dump_fields"), _LABEL_FREE
+    ),
     "export": StepFiles(("run",), ("output",)),
     "evaluate": StepFiles(("runs", "semantic"), ("output",), ("per_class",)),
     "report": StepFiles(("run", "fields"), ("output",)),

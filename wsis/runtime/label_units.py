@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from wsis import ops
 from wsis.data.artifacts import make_folder, safe_join, write_bytes, write_png
 from wsis.errors import Code, DataFault, SystemFault
+from wsis.labels.cam_components import CamLabeller
+from wsis.labels.center_offset.labeller import CenterOffsetLabeller
 from wsis.labels.irnet import Propagated
-from wsis.labels.labeller import Fields, Labeller
+from wsis.labels.labeller import Labeller
 from wsis.runtime.decode import Decoded, group_by_size, read_ahead
 from wsis.runtime.inputs import FrozenInputs, Unit
 from wsis.runtime.progress import StageClock, say
@@ -62,7 +63,7 @@ class LabelUnits:
 
     def __init__(
         self,
-        labeller: Labeller,
+        labeller: Labeller | CamLabeller | CenterOffsetLabeller,
         inputs: FrozenInputs,
         outputs: Outputs,
         batch_size: int,
@@ -87,7 +88,7 @@ class LabelUnits:
                 pictures.close()
 
     def _load(self, index: int) -> np.ndarray:
-        if self.inputs.record(index).labels is None:
+        if self.labeller.needs_tags and self.inputs.record(index).labels is None:
             raise DataFault(Code.E_LABEL, self.inputs.record(index).id, "read", "has no entry in the tag file")
         return self.inputs.load_image(index)
 
@@ -128,7 +129,7 @@ class LabelUnits:
             row.status, row.code, row.text = "skipped", picture.fault.code.value, picture.fault.text
             return row
         row.height, row.width = picture.value.shape[:2]
-        if not record.labels:
+        if self.labeller.needs_tags and not record.labels:
             row.status = "ok_empty"
         return row
 
@@ -166,7 +167,7 @@ class LabelUnits:
         size = (members[0].height, members[0].width)
         with self.clock("nets"):
             images = [torch.from_numpy(picture.value).permute(2, 0, 1) for picture in group]
-            classes = [self.inputs.record(picture.index).labels for picture in group]
+            classes = [self.inputs.record(picture.index).labels or () for picture in group]
             fields = self.labeller.fields(images, classes)
             good = fields.finite()
             finite = good.tolist()
@@ -192,7 +193,7 @@ class LabelUnits:
                         row.status = "ok_empty"
                     files.append(pool.submit(self._write_map, row.image_id, maps[b]))
                 if outputs.fields:
-                    files.append(pool.submit(self._write_fields, row.image_id, _fields_of(b, fields, made)))
+                    files.append(pool.submit(self._write_fields, row.image_id, fields.arrays(b, made)))
         return files
 
     def _write_map(self, image_id: str, semantic: np.ndarray) -> None:
@@ -219,33 +220,6 @@ def fill_rows(rows: Sequence[Row], made: Propagated) -> None:
     for row in rows:
         if not row.label:
             row.status = "ok_empty"
-
-
-def _fields_of(image: int, fields: Fields, made: Propagated) -> dict[str, np.ndarray]:
-    """Everything the report and a sweep of thresholds need of one image, as arrays.
-
-    ``classes [K]``, ``cam [K, h, w]``, ``boundary [h, w]``, ``displacement [2, h, w]``; where made, ``walk
-    [N, h, w]`` (pieces of instances) with their classes ``walk_label [N]``, and ``walk_class [K, h, w]``.
-    """
-
-    def array(tensor: Tensor) -> np.ndarray:
-        return tensor.cpu().numpy()
-
-    own = fields.image_index == image
-    mine = made.walked_image == image
-    arrays = {
-        "classes": array(fields.classes[own]),
-        "cam": array(fields.cams[own]),
-        "boundary": array(fields.boundary[image]),
-        "displacement": array(fields.displacement[image]),
-    }
-    pieces, whole = mine[: made.pieces], mine[made.pieces :]
-    if pieces.any():
-        arrays["walk"] = array(made.walked[: made.pieces][pieces])
-        arrays["walk_label"] = array(made.walked_class[: made.pieces][pieces])
-    if whole.any():
-        arrays["walk_class"] = array(made.walked[made.pieces :][whole])
-    return arrays
 
 
 def _target(folder: str, image_id: str, suffix: str) -> Path:

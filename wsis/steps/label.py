@@ -22,7 +22,8 @@ from wsis.data.dataset import open_data
 from wsis.data.image_set import ImageSet
 from wsis.data.run_folder import RunFolder
 from wsis.errors import ConfigError, Problems
-from wsis.labels import cam_components, irnet
+from wsis.labels import cam_components, center_offset, irnet
+from wsis.labels.center_offset.labeller import CenterOffsetLabeller
 from wsis.labels.labeller import Labeller
 from wsis.runtime.device import autocast, choose_device, device_problems
 from wsis.runtime.faults import FaultCount
@@ -34,6 +35,13 @@ from wsis.training.checkpoint import load_network, network_problem, read_meta
 
 __all__ = ["Config", "Result", "run"]
 
+NEEDS = {
+    "irnet": {"cam_weights": "cam_net", "irnet_weights": "irnet"},
+    "cam": {"cam_weights": "cam_net"},
+    "center_offset": {"center_offset_weights": "center_offset_net"},
+}
+"""The networks of each method: option and kind."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -44,16 +52,20 @@ class Config:
         out: folder of the run; a folder that holds the same run is taken up where it stopped.
         cam_weights: the classifier, from train-cam.
         irnet_weights: the boundary and displacement network, from train-irnet.
+        center_offset_weights: the centre and offset network, from train-center-offset.
         device: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.
         precision: fp32 or bf16 for the nets; labels are always made in float32.
         batch_size: images of one size that go through the nets together.
         workers: threads that decode ahead; 0: none.
         unit_size: images of a work unit, which is done wholly or not at all.
-        method: irnet, or cam for the baseline: components of the thresholded activation maps.
+        method: irnet; cam for the baseline, components of the thresholded activation maps; or center_offset.
         scales: image pyramid of the activation maps.
         min_side: shorter sides are filled up to this length for the boundary network, as in its training.
         propagation: thresholds of the paper.
         cam_components: thresholds of the baseline.
+        center_offset: thresholds of the centre and offset network.
+        use_tags: center_offset: only classes of the image labels; else whatever the network sees.
+        mirror: center_offset: average classes and centres with those of the mirrored picture.
         instances: make instances.
         semantic: folder for semantic maps (PNG, 0 background, class + 1); empty = none.
         dump_fields: folder for activation maps, boundary, displacement and walk of every image (npz); empty
@@ -65,6 +77,7 @@ class Config:
     out: str = ""
     cam_weights: str = ""
     irnet_weights: str = ""
+    center_offset_weights: str = ""
     device: str = "auto"
     precision: str = "fp32"
     batch_size: int = 8
@@ -75,6 +88,9 @@ class Config:
     min_side: int = 512
     propagation: irnet.Config = field(default_factory=irnet.Config)
     cam_components: cam_components.Config = field(default_factory=cam_components.Config)
+    center_offset: center_offset.Config = field(default_factory=center_offset.Config)
+    use_tags: bool = True
+    mirror: bool = False
     instances: bool = True
     semantic: str = ""
     dump_fields: str = ""
@@ -96,8 +112,8 @@ class Config:
                 problems.add(name, f"got {getattr(self, name)}, expected {low} to {high}")
         if not self.scales or not all(0 < scale <= 16 for scale in self.scales):
             problems.add("scales", f"got {list(self.scales)}, expected numbers above 0 and at most 16")
-        if self.method not in ("irnet", "cam"):
-            problems.add("method", f"got {self.method!r}, expected irnet or cam")
+        if self.method not in NEEDS:
+            problems.add("method", f"got {self.method!r}, expected {' or '.join(NEEDS)}")
         if self.method == "cam" and self.dump_fields:
             problems.add("dump_fields", "the baseline (method cam) has no fields; leave it empty")
         if not self.instances and not self.semantic:
@@ -174,27 +190,26 @@ def run(config: Config) -> Result:
     return Result(Path(config.out), job, job.exit_code)
 
 
-def _labeller(config: Config, data: ImageSet, device: torch.device) -> Labeller | cam_components.CamLabeller:
-    cam_net = load_network(config.cam_weights, device, kind="cam_net", categories=data.categories)
-
+def _labeller(
+    config: Config, data: ImageSet, device: torch.device
+) -> Labeller | cam_components.CamLabeller | CenterOffsetLabeller:
     def context() -> AbstractContextManager:
         return autocast(device, config.precision)
 
+    if config.method == "center_offset":
+        net = load_network(config.center_offset_weights, device, kind="center_offset_net", categories=data.categories)
+        return CenterOffsetLabeller(net, config.center_offset, config.use_tags, config.mirror, context)
+    cam_net = load_network(config.cam_weights, device, kind="cam_net", categories=data.categories)
     if config.method == "cam":
         return cam_components.CamLabeller(cam_net, config.cam_components, config.scales, context)
     net = load_network(config.irnet_weights, device, kind="irnet")
     return Labeller(cam_net, net, config.propagation, config.scales, config.min_side, context)
 
 
-def _needed(config: Config) -> dict[str, str]:
-    """The networks that the method needs: option and kind."""
-    return {"cam_weights": "cam_net"} | ({"irnet_weights": "irnet"} if config.method == "irnet" else {})
-
-
 def _check(config: Config) -> ImageSet:
     """Everything that can be known to be wrong before work begins, in one list; the opened data set."""
     problems = Problems()
-    for name in ("out", *_needed(config)):
+    for name in ("out", *NEEDS[config.method]):
         if not getattr(config, name):
             problems.add(name, f"is empty; give --{name}=PATH")
     data = None
@@ -204,8 +219,8 @@ def _check(config: Config) -> ImageSet:
         problems.extend(error)
     if data is not None and len(data) == 0:
         problems.add("data", "the list of images is empty")
-    for name, kind in _needed(config).items():
-        categories = data.categories if data is not None and kind == "cam_net" else None
+    for name, kind in NEEDS[config.method].items():
+        categories = data.categories if data is not None and kind != "irnet" else None
         problem = network_problem(getattr(config, name), kind, categories=categories) if getattr(config, name) else None
         if problem:
             problems.add(name, problem)
@@ -247,6 +262,7 @@ def _parts(config: Config, data: ImageSet, device: str) -> dict[str, Any]:
         "device",
         "cam_weights",
         "irnet_weights",
+        "center_offset_weights",
     )
     for name in free:
         options.pop(name)
@@ -258,7 +274,7 @@ def _parts(config: Config, data: ImageSet, device: str) -> dict[str, Any]:
         "units": len(split_units(len(data), config.unit_size)),
         "categories": data.categories.to_json(),
         "inputs": data.fingerprint(),
-        "weights": {kind: read_meta(getattr(config, name))["sha256"] for name, kind in _needed(config).items()},
+        "weights": {kind: read_meta(getattr(config, name))["sha256"] for name, kind in NEEDS[config.method].items()},
         "version": __version__,
         "build": fingerprint({key: str(value) for key, value in build.items()}),
     }

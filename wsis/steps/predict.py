@@ -3,12 +3,13 @@
     wsis predict dog.jpg --tags=dog,person --cam_weights=CAM --irnet_weights=IRNET
 
 writes ``dog_instances.png``, and with ``--json`` also ``dog_instances.json``. Without tags the classifier
-says what is on the picture.
+says what is on the picture; a centre and offset network (``--center_offset_weights``) needs neither.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from wsis.data.artifacts import make_folder, write_json, write_png
 from wsis.data.categories import Categories
 from wsis.data.images import read_image
 from wsis.errors import ConfigError, DataFault, ExitCode, Problems
-from wsis.labels import irnet
+from wsis.labels import center_offset, irnet
+from wsis.labels.center_offset.labeller import CenterOffsetLabeller
 from wsis.labels.labeller import Labeller
 from wsis.runtime.device import autocast, choose_device, device_problems
 from wsis.runtime.label_units import fill_rows
@@ -44,6 +46,7 @@ class Config:
         tag_threshold: without tags, classes of at least this probability count as present.
         cam_weights: the classifier, from train-cam.
         irnet_weights: the boundary and displacement network, from train-irnet.
+        center_offset_weights: a centre and offset network, from train-center-offset, instead of those two.
         out: folder of the results; empty = beside each photograph.
         json: write the instances as json too (class, score, area, box, run lengths).
         min_score: instances below it are left out; fragments below the area limit have score 0.
@@ -52,6 +55,7 @@ class Config:
         scales: image pyramid of the activation maps.
         min_side: shorter sides are filled up to this length for the boundary network, as in its training.
         propagation: thresholds of the paper.
+        center_offset: thresholds of the centre and offset network.
     """
 
     photos: tuple[str, ...] = ()
@@ -59,6 +63,7 @@ class Config:
     tag_threshold: float = 0.5
     cam_weights: str = ""
     irnet_weights: str = ""
+    center_offset_weights: str = ""
     out: str = ""
     json: bool = False
     min_score: float = 1e-5
@@ -67,6 +72,7 @@ class Config:
     scales: tuple[float, ...] = (1.0, 0.5, 1.5, 2.0)
     min_side: int = 512
     propagation: irnet.Config = field(default_factory=irnet.Config)
+    center_offset: center_offset.Config = field(default_factory=center_offset.Config)
 
     def __post_init__(self) -> None:
         problems = Problems()
@@ -77,6 +83,8 @@ class Config:
                 problems.add(name, f"got {getattr(self, name)}, expected 0 to 1")
         if not self.scales or not all(0 < scale <= 16 for scale in self.scales):
             problems.add("scales", f"got {list(self.scales)}, expected numbers above 0 and at most 16")
+        if self.center_offset_weights and (self.cam_weights or self.irnet_weights):
+            problems.add("center_offset_weights", "was given together with cam_weights or irnet_weights")
         if not 1 <= self.min_side <= 8192:
             problems.add("min_side", f"got {self.min_side}, expected 1 to 8192")
         problems.raise_if_any()
@@ -119,14 +127,7 @@ def run(config: Config) -> Result:
     """
     categories, classes = _check(config)
     device = choose_device(config.device)
-    labeller = Labeller(
-        load_network(config.cam_weights, device, kind="cam_net"),
-        load_network(config.irnet_weights, device, kind="irnet"),
-        config.propagation,
-        config.scales,
-        config.min_side,
-        lambda: autocast(device, config.precision),
-    )
+    labeller = _labeller(config, device)
     rows, pictures = [], []
     for photo in config.photos:
         row, picture = _one(config, labeller, categories, classes, Path(photo))
@@ -136,8 +137,31 @@ def run(config: Config) -> Result:
     return Result(tuple(rows), tuple(pictures), categories, int(code))
 
 
+def _labeller(config: Config, device: torch.device) -> Labeller | CenterOffsetLabeller:
+    def context() -> AbstractContextManager:
+        return autocast(device, config.precision)
+
+    if config.center_offset_weights:
+        net = load_network(config.center_offset_weights, device, kind="center_offset_net")
+        return CenterOffsetLabeller(net, config.center_offset, bool(config.tags), context=context)
+    cam_net = load_network(config.cam_weights, device, kind="cam_net")
+    net = load_network(config.irnet_weights, device, kind="irnet")
+    return Labeller(cam_net, net, config.propagation, config.scales, config.min_side, context)
+
+
+def _needed(config: Config) -> dict[str, str]:
+    """The networks that are used: option and kind."""
+    if config.center_offset_weights:
+        return {"center_offset_weights": "center_offset_net"}
+    return {"cam_weights": "cam_net", "irnet_weights": "irnet"}
+
+
 def _one(
-    config: Config, labeller: Labeller, categories: Categories, classes: tuple[int, ...], photo: Path
+    config: Config,
+    labeller: Labeller | CenterOffsetLabeller,
+    categories: Categories,
+    classes: tuple[int, ...],
+    photo: Path,
 ) -> tuple[Row, Path | None]:
     """Label, draw and write one photograph."""
     row = Row(photo.stem, str(photo))
@@ -149,8 +173,10 @@ def _one(
     start = time.perf_counter()
     row.height, row.width = pixels.shape[:2]
     image = torch.from_numpy(pixels).permute(2, 0, 1)
-    present = classes or _tags(config, labeller, categories, image, photo)
-    if present:
+    present = classes
+    if labeller.needs_tags and not classes:
+        present = _tags(config, labeller, categories, image, photo)
+    if present or not labeller.needs_tags:
         made = labeller.spread(labeller.fields([image], [present]), (row.height, row.width))
         fill_rows([row], made)
         keep = [place for place, score in enumerate(row.score) if score >= config.min_score]
@@ -208,13 +234,14 @@ def _check(config: Config) -> tuple[Categories, tuple[int, ...]]:
     problems = Problems()
     if not config.photos:
         problems.add("photos", "got none, expected the names of pictures")
-    for name, kind in (("cam_weights", "cam_net"), ("irnet_weights", "irnet")):
+    for name, kind in _needed(config).items():
         path = getattr(config, name)
         problem = network_problem(path, kind) if path else f"is empty; give --{name}=PATH"
         if problem:
             problems.add(name, problem)
     problems.raise_if_any()
-    categories = Categories(tuple(read_meta(config.cam_weights)["categories"]))
+    named = config.center_offset_weights or config.cam_weights
+    categories = Categories(tuple(read_meta(named)["categories"]))
     numbers = []
     for tag in config.tags:
         try:

@@ -286,6 +286,11 @@ def layers_of(fields: dict[str, np.ndarray]) -> list[ReportLayer]:
     walk = fields.get("walk_class", fields.get("walk"))
     if walk is not None:
         layers.append(ReportLayer.heat("Walk", walk, top=None))
+    for name, title in (("probability", "Classes"), ("center", "Centres")):
+        if name in fields and len(fields[name]):
+            layers.append(ReportLayer.heat(title, np.maximum(fields[name].astype(np.float32), 0)))
+    if "offset" in fields:
+        layers.append(ReportLayer.displacement("Offsets", fields["offset"].astype(np.float32)))
     return layers
 
 

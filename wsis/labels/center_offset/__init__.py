@@ -9,7 +9,13 @@ A batch goes through a fixed set of tensor operations: no loop over images, clas
 
 from wsis.labels.center_offset.config import Config
 from wsis.labels.center_offset.inference import decode, decode_map, mirror_average
-from wsis.labels.center_offset.supervision import RefinedTarget, encode, pseudo_targets, refine
+from wsis.labels.center_offset.supervision import (
+    RefinedTarget,
+    encode,
+    pseudo_instances,
+    pseudo_targets,
+    refine,
+)
 
 __all__ = [
     "Config",
@@ -18,6 +24,7 @@ __all__ = [
     "decode_map",
     "encode",
     "mirror_average",
+    "pseudo_instances",
     "pseudo_targets",
     "refine",
 ]

@@ -20,7 +20,7 @@ from wsis.labels.center_offset.tables import NO_ID, Regions, find_regions, group
 from wsis.ops._checks import check_finite
 from wsis.structures import CenterOffsetTarget, InstanceMap, Points
 
-__all__ = ["RefinedTarget", "encode", "pseudo_targets", "refine"]
+__all__ = ["RefinedTarget", "encode", "pseudo_instances", "pseudo_targets", "refine"]
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,7 @@ def pseudo_targets(
     rows = point_rows(owner, points, present, tuple(labels.shape[1:]), validate)
     if labels.numel() == 0:
         return _no_target(labels, present.shape[1])
-    regions = find_regions(labels, config.min_area)
-    batch, room = labels.shape[0], regions.room
-    holder = regions.ids[rows.image, rows.y, rows.x].to(torch.int64)
-    holder = torch.where(rows.usable & (labels[rows.image, rows.y, rows.x] == rows.label + 1), holder, 0)
-    slot = rows.image * (room + 1) + holder
-    count = slot.new_zeros(batch * (room + 1)).scatter_add_(0, slot, torch.ones_like(slot))
-    label = torch.zeros_like(count).scatter_add_(0, slot, rows.label).view(batch, -1)[:, 1:]
-    valid = count.view(batch, -1)[:, 1:] == 1
+    regions, label, valid = _held_once(labels, rows, config)
     centroid, _ = region_centroids(regions)
     weight = torch.ones_like(label)
     if supervision == "image":
@@ -100,6 +93,32 @@ def pseudo_targets(
     target = _encode_rows(regions.ids, valid, torch.zeros_like(label), weight, centroid, 1, config)
     heat = _at_points(torch.zeros_like(regions.ids), rows, present.shape[1], config).center
     return CenterOffsetTarget(heat, target.offset, target.weight)
+
+
+@torch.no_grad()
+def pseudo_instances(
+    semantic: Tensor, points: Points, image_labels: Tensor, *, config: Config | None = None, sizes: Tensor | None = None
+) -> InstanceMap:
+    """The instances of which :func:`pseudo_targets` makes targets, with score 1; arguments and errors as there."""
+    owner, config = "pseudo_instances", config or Config()
+    labels, present = class_labels(owner, semantic, image_labels, sizes, None, True)
+    rows = point_rows(owner, points, present, tuple(labels.shape[1:]), True)
+    regions, label, valid = _held_once(labels, rows, config)
+    image, row = valid.nonzero(as_tuple=True)
+    center = region_centroids(regions)[0][image, row].float()
+    return InstanceMap(regions.ids, image, row + 1, label[image, row], torch.ones(len(row)).to(center), center)
+
+
+def _held_once(labels: Tensor, rows: PointRows, config: Config) -> tuple[Regions, Tensor, Tensor]:
+    """Regions; ``[B, R]`` the sum of the classes of the points in each, and whether it holds exactly one."""
+    regions = find_regions(labels, config.min_area)
+    batch, room = labels.shape[0], regions.room
+    holder = regions.ids[rows.image, rows.y, rows.x].to(torch.int64)
+    holder = torch.where(rows.usable & (labels[rows.image, rows.y, rows.x] == rows.label + 1), holder, 0)
+    slot = rows.image * (room + 1) + holder
+    count = slot.new_zeros(batch * (room + 1)).scatter_add_(0, slot, torch.ones_like(slot))
+    label = torch.zeros_like(count).scatter_add_(0, slot, rows.label).view(batch, -1)[:, 1:]
+    return regions, label, count.view(batch, -1)[:, 1:] == 1
 
 
 @torch.no_grad()

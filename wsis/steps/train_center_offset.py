@@ -1,0 +1,273 @@
+"""Train BESTIE's centre and offset network on semantic maps and points; its labels are repaired while it learns.
+
+The semantic maps may come from ``label --semantic`` or from anyone (PNG, 0 background, class + 1, 255 ignore), the
+points from ``make-points`` or from annotators. The folder of the run holds ``center_offset.safetensors`` and its
+JSON, the logs (``log.jsonl``, ``validation.jsonl``, ``tensorboard/``) and the newest checkpoints. The same command
+resumes a training that was stopped; one that is done and verified is not repeated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from wsis import __version__
+from wsis.data.artifacts import file_sha256, fingerprint, safe_join
+from wsis.data.config import DataConfig
+from wsis.data.dataset import open_data
+from wsis.data.image_set import ImageSet
+from wsis.data.lists import read_lines
+from wsis.data.points import PointSource, open_points
+from wsis.data.run_folder import RunFolder
+from wsis.errors import Problems
+from wsis.labels import center_offset
+from wsis.models import architecture_problem, build_center_offset_net
+from wsis.runtime.device import choose_device
+from wsis.training.batches import BatchPlan, CropData
+from wsis.training.center_offset_training import CenterOffsetSamples, CenterOffsetTraining
+from wsis.training.center_offset_validation import measure_ap
+from wsis.training.checkpoint import load_network, save_network
+from wsis.training.config import MachineConfig, OptimConfig
+from wsis.training.fit import TrainResult, finished, fit, is_main, open_run, weights_key
+from wsis.training.validation import Validation, best_state
+
+__all__ = ["Config", "run"]
+
+NETWORK = "center_offset.safetensors"
+SUPERVISION = ("image", "point", "mixture")
+PAPER = OptimConfig(
+    "adam", lr=5e-5, new_layers=1.0, weight_decay=0.0, steps=50_000, batch_size=16, warmup=2000, warmup_from=0.001
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The network, its weak labels and how it is trained; the defaults are the paper's.
+
+    Attributes:
+        data: training images with image labels.
+        semantic: folder of semantic maps, <id>.png.
+        points: folder of points files (<id>.txt), or a CSV table.
+        out: folder of the run.
+        architecture: hrnet_w48, hrnet_w32, panoptic_resnet50, panoptic_resnet101, or a backbone with a small head:
+            mobilenet_v2, mobilenet_v2_dilated, resnet50, tiny, timm:NAME.
+        weights: file with the backbone's ImageNet weights; empty = random.
+        supervision: image (points are peaks), point (points were annotated), or mixture: point for the images of
+            point_list, image for the others.
+        point_list: file with the ids under point supervision, one per line.
+        point_confidence: points are used above this confidence.
+        missing_points: refuse images without an entry, or take them as empty.
+        refine: repair the labels with the network's own output in every step.
+        long_side: long side of the pictures in training, before they are scaled by 0.7 to 1.3.
+        crop: side of the training crop.
+        holdout: share of the training images kept back to measure the network while it trains; 0 = none.
+        select_on_test: measure on this split of the data and its masks instead, and keep the best state there, as
+            the published code does with its test set; figures on that split are then optimistic.
+        keep: best (of the states measured) or last.
+        validate_every: steps between measurements.
+        labels: thresholds of pseudo labels, refinement and inference.
+        seed: decides weights, order and augmentation.
+        optim: optimiser and schedule; new layers are all but the backbone.
+        machine: device, precision, workers, checkpoints.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    semantic: str = ""
+    points: str = ""
+    out: str = ""
+    architecture: str = "hrnet_w48"
+    weights: str = ""
+    supervision: str = "image"
+    point_list: str = ""
+    point_confidence: float = 0.7
+    missing_points: str = "refuse"
+    refine: bool = True
+    long_side: int = 449
+    crop: int = 416
+    holdout: float = 0.05
+    select_on_test: str = ""
+    keep: str = "best"
+    validate_every: int = 1000
+    labels: center_offset.Config = field(default_factory=center_offset.Config)
+    seed: int = 0
+    optim: OptimConfig = field(default_factory=lambda: PAPER)
+    machine: MachineConfig = field(default_factory=MachineConfig)
+
+    def __post_init__(self) -> None:
+        problems = Problems()
+        reason = architecture_problem(self.architecture)
+        if reason:
+            problems.add("architecture", reason)
+        words = {"supervision": SUPERVISION, "missing_points": ("refuse", "empty"), "keep": ("best", "last")}
+        for name, known in words.items():
+            if getattr(self, name) not in known:
+                problems.add(name, f"got {getattr(self, name)!r}, expected {' or '.join(known)}")
+        bounds = {
+            "point_confidence": (0, 1),
+            "holdout": (0, 0.9),
+            "long_side": (33, 8192),
+            "crop": (32, 8192),
+            "validate_every": (1, 10**9),
+        }
+        for name, (low, high) in bounds.items():
+            if not low <= getattr(self, name) <= high:
+                problems.add(name, f"got {getattr(self, name)}, expected {low} to {high}")
+        if (self.supervision == "mixture") != bool(self.point_list):
+            problems.add("point_list", "goes with supervision = mixture, and with nothing else")
+        if self.keep == "best" and not self.holdout and not self.select_on_test:
+            problems.add("keep", "got best, but nothing is measured: give holdout or select_on_test, or keep = last")
+        problems.raise_if_any()
+
+
+def run(config: Config) -> TrainResult:
+    """Train, or take up where a stopped training was; see the module's text.
+
+    Raises:
+        ConfigError: something is wrong that can be known before work begins, or the loss was not finite.
+        SystemFault: the machine failed; the same call resumes.
+    """
+    data, points, by_point = _check(config)
+    target = Path(config.out) / NETWORK
+    parts = _parts(config, data)
+    with open_run(config.out, "train_center_offset", parts) as folder:
+        if finished(target, "train-center-offset"):
+            return TrainResult.kept(target)
+        torch.manual_seed(config.seed)
+        net = build_center_offset_net(config.architecture, len(data.categories), config.weights or None)
+        kept, held_out = _split(config, len(data))
+        steps = config.optim.total_steps(len(kept))
+        training = CenterOffsetTraining(net, config.optim, steps, config.labels, config.refine, config.seed)
+        plan = BatchPlan(len(kept), config.optim.batch_size, steps, config.seed)
+        where = (config.semantic, points, config.point_confidence, by_point, net.normalization)
+        samples = CenterOffsetSamples(data, *where, config.long_side, config.crop, config.seed)
+        crops = CropData(lambda epoch, index: samples(epoch, kept[index]), len(kept))
+        watchers = _validation(config, data, samples, held_out, folder)
+        figures = fit(training, crops, plan, folder, config.machine, callbacks=watchers)
+        if not is_main():
+            return TrainResult(target, **figures)
+        best = best_state(net, folder) if config.keep == "best" else None
+        meta = {
+            "backbone": config.architecture,
+            "categories": list(data.categories.names),
+            "version": __version__,
+            "training": {**parts, "steps": steps},
+            **({"best": best} if best else {}),
+        }
+        save_network(target, net, meta)
+    load_network(target, kind="center_offset_net", categories=data.categories)
+    return TrainResult(target, **figures)
+
+
+def _split(config: Config, total: int) -> tuple[list[int], list[int]]:
+    """Places of the images to train on and of those kept back."""
+    count = 0 if config.select_on_test else round(config.holdout * total)
+    if config.holdout and not config.select_on_test:
+        count = max(1, count)
+    order = np.random.default_rng((config.seed, 2)).permutation(total)
+    return sorted(order[count:].tolist()), sorted(order[:count].tolist())
+
+
+def _validation(
+    config: Config, data: ImageSet, samples: CenterOffsetSamples, held_out: Sequence[int], folder: Path
+) -> list[Validation]:
+    """What measures the network while it trains, if anything does."""
+    if config.select_on_test:
+        test = open_data(dataclasses.replace(config.data, split=config.select_on_test, list=""))
+        truth = [test.load_instances] * len(test)
+        places, images = range(len(test)), test
+    elif held_out:
+        truth, places, images = None, held_out, data
+    else:
+        return []
+
+    def measure(net: torch.nn.Module) -> dict[str, float]:
+        return measure_ap(net, images, places, config.labels, None if truth else samples)
+
+    return [Validation(measure, "ap50", config.validate_every, folder)]
+
+
+def _check(config: Config) -> tuple[ImageSet, PointSource, frozenset[str] | None]:
+    """Everything that can be known to be wrong before work begins, in one list; data, points, and the ids under point
+    supervision (None = all)."""
+    problems = Problems()
+    for name in ("out", "semantic", "points"):
+        if not getattr(config, name):
+            problems.add(name, f"is empty; give --{name}=PATH")
+    if config.weights and not Path(config.weights).is_file():
+        problems.add("weights", f"{config.weights} does not exist (the current folder is {Path.cwd()})")
+    if config.semantic and not Path(config.semantic).is_dir():
+        problems.add("semantic", f"{config.semantic} is not a folder (the current folder is {Path.cwd()})")
+    data, points, listed = None, None, frozenset()
+    with problems.collecting():
+        choose_device(config.machine.device)
+        data = open_data(config.data)
+        data.require_labels()
+        if config.select_on_test:
+            test = open_data(dataclasses.replace(config.data, split=config.select_on_test, list=""))
+            if not test.has_masks:
+                problems.add("select_on_test", f"{config.select_on_test} has no masks")
+    if config.points and data is not None:
+        with problems.collecting():
+            points = open_points(config.points, data.categories, config.missing_points)
+    if config.point_list:
+        with problems.collecting():
+            listed = frozenset(line for _, line in read_lines(config.point_list))
+    problems.raise_if_any()
+    _check_files(config, data, points, listed)
+    return data, points, None if config.supervision == "point" else listed
+
+
+def _check_files(config: Config, data: ImageSet, points: PointSource, listed: frozenset[str]) -> None:
+    """Maps and points of every image are there, and there are enough images."""
+    problems = Problems()
+    kept = len(_split(config, len(data))[0])
+    if kept < config.optim.batch_size:
+        text = f"got {config.optim.batch_size}, expected at most the number of training images, {kept}"
+        problems.add("optim.batch_size", text)
+    absent = {
+        "semantic": [name for name in data.ids if not safe_join(config.semantic, name + ".png").is_file()],
+        "points": [name for name in data.ids if config.missing_points == "refuse" and not points.has(name)],
+        "point_list": sorted(listed - set(data.ids)),
+    }
+    texts = {
+        "semantic": "images have no map; run label with --semantic on the same data",
+        "points": "images have no points; run make-points on the same data, or give --missing_points=empty",
+        "point_list": "ids are not among the training images",
+    }
+    for name, ids in absent.items():
+        if ids:
+            shown = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
+            problems.add(name, f"{len(ids)} {texts[name]}: {shown}")
+    problems.raise_if_any()
+
+
+def _source_key(path: str) -> str:
+    """What stands for maps or points in a fingerprint: what made them, their content, or their place."""
+    if Path(path).is_file():
+        return file_sha256(path)
+    if (Path(path) / "run.json").is_file():
+        return RunFolder.read(path)["fingerprint"]
+    return fingerprint({"folder": str(Path(path).resolve())})
+
+
+def _parts(config: Config, data: ImageSet) -> dict[str, Any]:
+    """What decides the weights."""
+    free = ("data", "out", "semantic", "points", "weights", "point_list", "machine")
+    options = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
+    return {
+        **options,
+        "precision": config.machine.precision,
+        "weights": weights_key(config.weights),
+        "semantic": _source_key(config.semantic),
+        "points": _source_key(config.points),
+        "point_list": file_sha256(config.point_list) if config.point_list else "",
+        "categories": data.categories.to_json(),
+        "inputs": data.fingerprint(),
+        "version": __version__,
+    }
