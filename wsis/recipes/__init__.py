@@ -4,15 +4,33 @@
 again, and every number of every stage can be changed with ``--STAGE.FIELD=VALUE`` or in a YAML file.
 """
 
+from wsis.recipes.bestie import BestieOptions, bestie_small, bestie_voc
 from wsis.recipes.irnet import custom_folder, irnet_small, irnet_voc
 from wsis.recipes.stages import Options, Stage
 
-__all__ = ["RECIPES", "Options", "Stage", "custom_folder", "irnet_small", "irnet_voc"]
+__all__ = [
+    "OPTIONS",
+    "RECIPES",
+    "BestieOptions",
+    "Options",
+    "Stage",
+    "bestie_small",
+    "bestie_voc",
+    "custom_folder",
+    "irnet_small",
+    "irnet_voc",
+]
 
 RECIPES = {
     "irnet": irnet_voc,
     "irnet_voc": irnet_voc,
     "irnet_small": irnet_small,
     "custom_folder": custom_folder,
+    "bestie": bestie_voc,
+    "bestie_voc": bestie_voc,
+    "bestie_small": bestie_small,
 }
-"""Every recipe by the name that ``wsis run`` takes; ``irnet`` is the paper's."""
+"""Every recipe by the name that ``wsis run`` takes; ``irnet`` and ``bestie`` are the papers'."""
+
+OPTIONS = {name: BestieOptions if name.startswith("bestie") else Options for name in RECIPES}
+"""What each recipe takes."""

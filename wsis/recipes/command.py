@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wsis.errors import ConfigError, did_you_mean
 from wsis.options import build, parse, read_values
-from wsis.recipes import RECIPES
+from wsis.recipes import OPTIONS, RECIPES
 from wsis.recipes.execute import RunResult, run_stages, write_predict
 from wsis.recipes.stages import Options, Stage
 
@@ -42,7 +42,7 @@ def run_recipe_command(words: Sequence[str]) -> RunResult:
     name, rest = words[0], words[1:]
     if name not in RECIPES:
         raise ConfigError(f"run: unknown recipe {name!r}; {did_you_mean(name, tuple(RECIPES))}")
-    options, stages, force = read_recipe(RECIPES[name], rest, f"wsis run {name}")
+    options, stages, force = read_recipe(RECIPES[name], rest, f"wsis run {name}", OPTIONS[name]())
     result = run_stages(options.out, stages, force)
     write_predict(Path(options.out), stages)
     print(result.summary())

@@ -22,6 +22,7 @@ from wsis.data.artifacts import file_sha256, make_folder, write_bytes, write_jso
 from wsis.errors import ExitCode, Problems, did_you_mean
 from wsis.recipes.stages import FILES, Stage
 from wsis.runtime.progress import say
+from wsis.steps.label import NEEDS
 
 __all__ = ["Outcome", "RunResult", "content_sha256", "run_stages", "write_predict"]
 
@@ -211,13 +212,15 @@ def write_predict(out: Path, stages: Sequence[Stage]) -> None:
     """``OUT/predict.yaml``: what ``wsis predict --config`` needs to use the run's networks on a
     photograph."""
     config = next((stage.config for stage in stages if stage.name == "label"), None)
-    if config is None or not Path(config.irnet_weights).exists():
+    if config is None or not all(Path(getattr(config, name)).exists() for name in NEEDS[config.method]):
         return
-    values = {
-        "cam_weights": str(Path(config.cam_weights).resolve()),
-        "irnet_weights": str(Path(config.irnet_weights).resolve()),
-        "scales": list(config.scales),
-        "min_side": config.min_side,
-        "propagation": dataclasses.asdict(config.propagation),
-    }
+    values = {name: str(Path(getattr(config, name)).resolve()) for name in NEEDS[config.method]}
+    if config.method == "center_offset":
+        values["center_offset"] = dataclasses.asdict(config.center_offset)
+    else:
+        values |= {
+            "scales": list(config.scales),
+            "min_side": config.min_side,
+            "propagation": dataclasses.asdict(config.propagation),
+        }
     write_bytes(out / "predict.yaml", yaml.safe_dump(values, sort_keys=False).encode())

@@ -13,7 +13,7 @@ from wsis.recipes.stages import Options, Stage
 from wsis.steps import evaluate, export, label, make_seed_labels, report, train_cam, train_irnet
 from wsis.training.config import MachineConfig, OptimConfig
 
-__all__ = ["Numbers", "custom_folder", "irnet_small", "irnet_stages", "irnet_voc"]
+__all__ = ["Numbers", "custom_folder", "irnet_small", "irnet_stages", "irnet_voc", "small_numbers", "voc_numbers"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,30 +48,20 @@ class Numbers:
     evaluate: bool = True
 
 
-def irnet_voc(options: Options) -> list[Stage]:
-    """The paper on PASCAL VOC 2012: ResNet-50, train_aug tags; labels of ``train``, compared with its masks.
-
-    Published: activation maps 48.3 mIoU, semantic labels 66.5 mIoU, instance labels 37.7 AP50 on ``train``.
-    """
-    numbers = Numbers(
+def voc_numbers() -> Numbers:
+    """The paper's."""
+    return Numbers(
         backbone="resnet50",
         weights="imagenet",
         cam={"optim": OptimConfig(epochs=5, batch_size=16)},
         irnet={"optim": OptimConfig(epochs=3, batch_size=32), "mean_split": "train"},
         label_split="train",
     )
-    voc = dataclasses.replace(options.data, split=options.data.split or ("" if options.data.list else "train_aug"))
-    return irnet_stages(dataclasses.replace(options, data=voc), numbers)
 
 
-def irnet_small(options: Options) -> list[Stage]:
-    """MobileNetV2 for a CPU and a few hundred images; ``docs/results.md`` has its figures and why it is so.
-
-    The boundary network stands on the dilated backbone. Its boundaries are softer than ResNet-50's, so the walk is
-    shorter, and a dense CRF draws the labels to the edges of the photograph; more than some 600 steps let the
-    displacement fit the noise of few seed maps.
-    """
-    numbers = Numbers(
+def small_numbers() -> Numbers:
+    """For a CPU and a few hundred images."""
+    return Numbers(
         backbone="mobilenet_v2",
         cam={
             "optim": OptimConfig("adamw", lr=2e-4, new_layers=10.0, weight_decay=0.01, epochs=8, batch_size=16),
@@ -90,7 +80,25 @@ def irnet_small(options: Options) -> list[Stage]:
         scales=(0.5, 1.0, 1.5),
         label_split="",
     )
-    return irnet_stages(options, numbers)
+
+
+def irnet_voc(options: Options) -> list[Stage]:
+    """The paper on PASCAL VOC 2012: ResNet-50, train_aug tags; labels of ``train``, compared with its masks.
+
+    Published: activation maps 48.3 mIoU, semantic labels 66.5 mIoU, instance labels 37.7 AP50 on ``train``.
+    """
+    voc = dataclasses.replace(options.data, split=options.data.split or ("" if options.data.list else "train_aug"))
+    return irnet_stages(dataclasses.replace(options, data=voc), voc_numbers())
+
+
+def irnet_small(options: Options) -> list[Stage]:
+    """MobileNetV2 for a CPU and a few hundred images; ``docs/results.md`` has its figures and why it is so.
+
+    The boundary network stands on the dilated backbone. Its boundaries are softer than ResNet-50's, so the walk is
+    shorter, and a dense CRF draws the labels to the edges of the photograph; more than some 600 steps let the
+    displacement fit the noise of few seed maps.
+    """
+    return irnet_stages(options, small_numbers())
 
 
 def custom_folder(options: Options) -> list[Stage]:
