@@ -9,7 +9,7 @@ from tests.golden_cases import SEEDS, load_scene, tensor
 from wsis import ops
 from wsis.errors import ConfigError
 from wsis.labels import irnet
-from wsis.labels.crf_refinement import crf_refinement
+from wsis.labels.crf_refinement import _without_specks, crf_refinement
 
 
 def photographs():
@@ -19,9 +19,9 @@ def photographs():
     images[0, :, 8:20, 6:18] = 220
     winner[0, 8:20, 4:20] = 1
     images[1, :, 10:30, 24:40] = 200
-    images[1, :, 2:8, 2:12] = 120
+    images[1, :, 2:9, 2:12] = 120
     winner[1, 10:30, 22:42] = 4
-    winner[1, 2:8, 2:14] = 2
+    winner[1, 2:9, 2:14] = 2
     return images, winner, torch.tensor([0, 1, 1, 1])
 
 
@@ -31,7 +31,7 @@ def test_borders_go_to_the_edges_of_the_photograph():
     want = torch.zeros_like(winner)
     want[0, 8:20, 6:18] = 1
     want[1, 10:30, 24:40] = 4
-    want[1, 2:8, 2:12] = 2
+    want[1, 2:9, 2:12] = 2
     assert (refined != want).float().mean() < 0.002
     assert (winner != want).float().mean() > 0.02
 
@@ -51,6 +51,20 @@ def test_numbering_of_the_channels_does_not_matter():
     direct = ops.dense_crf(images[1:], labels[None].int(), [3], gt_prob=0.7)[0]
     refined = crf_refinement(images, winner, of_image, 0.7)[1]
     assert torch.equal(refined, torch.tensor([0, 2, 4])[direct.long()])
+
+
+def test_specks_are_given_to_what_surrounds_them():
+    labels = torch.zeros((2, 20, 30), dtype=torch.int64)
+    labels[0, :, 15:] = 2
+    labels[0, 3:8, 3:8] = 1
+    labels[0, 10:14, 20:22] = 0
+    labels[1, 0, 0] = 3
+    cleaned = _without_specks(labels)
+    want = torch.zeros_like(labels)
+    want[0, :, 15:] = 2
+    assert torch.equal(cleaned, want)
+    tiny = torch.arange(12).view(1, 3, 4)
+    assert torch.equal(_without_specks(tiny), tiny)
 
 
 def test_maps_of_one_label_and_of_too_many_stay():
