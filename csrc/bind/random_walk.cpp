@@ -1,5 +1,8 @@
 #include "common/random_walk.h"
 
+#include <cstdlib>
+#include <string>
+
 #include "bind/tensor.h"
 
 namespace wsis {
@@ -128,6 +131,16 @@ WalkPolynomial polynomial_of(const WalkSeries& series) {
   return {series.coefficients.data(), series.degree(), series.chebyshev};
 }
 
+// WSIS_WALK_BLOCKS chooses the design by hand, for measurements: see random_walk_cuda.
+int wanted_blocks() {
+  const char* text = std::getenv("WSIS_WALK_BLOCKS");
+  if (!text || !*text) return -1;
+  for (const int blocks : {0, 1, 2, 4, 8, 16})
+    if (std::to_string(blocks) == text) return blocks;
+  WSIS_CHECK(kOp, false, "WSIS_WALK_BLOCKS must be 0, 1, 2, 4, 8 or 16, got ", text);
+  return -1;
+}
+
 Tensor forward_cuda(const Tensor& seeds, const Tensor& boundary, const Tensor& image_index,
                     std::optional<Tensor> sizes, int64_t radius, double beta, int64_t num_steps, double tol,
                     bool exact) {
@@ -141,7 +154,8 @@ Tensor forward_cuda(const Tensor& seeds, const Tensor& boundary, const Tensor& i
   const DeviceScratch scratch(x, shape);
   check_cuda(kOp,
              random_walk_cuda(in_ptr<float>(x), in_ptr<float>(edge), in_ptr<int64_t>(index), in_ptr<int32_t>(table),
-                              out_ptr<float>(walked), shape, beta, polynomial_of(series), false, scratch.pointers,
+                              out_ptr<float>(walked), shape, beta, polynomial_of(series), false, wanted_blocks(),
+                              scratch.pointers,
                               current_stream(x)),
              x);
   return walked;
@@ -166,7 +180,7 @@ std::tuple<Tensor, Tensor> backward_cuda(const Tensor& grad, const Tensor& seeds
     check_cuda(kOp,
                random_walk_cuda(in_ptr<float>(g), in_ptr<float>(edge), in_ptr<int64_t>(index), in_ptr<int32_t>(table),
                                 out_ptr<float>(grad_seeds), shape, beta, polynomial_of(series), true,
-                                scratch.pointers, current_stream(x)),
+                                wanted_blocks(), scratch.pointers, current_stream(x)),
                x);
     return {grad_seeds, grad_boundary};
   }

@@ -62,10 +62,12 @@ struct WalkScratch {
 // Length of the table of the channels of each image.
 HOST_DEVICE int64_t walk_table_size(int64_t M, int64_t B) { return M + 2 * (B + 1) + 3 * (M + B); }
 
-// As random_walk_cpu, or random_walk_transposed_cpu. All arrays but the coefficients lie on the device.
+// As random_walk_cpu, or random_walk_transposed_cpu. All arrays but the coefficients lie on the device. `blocks`: 0
+// takes a launch for each term, 1, 2, 4, 8 or 16 one launch with clusters of so many blocks (refused where an image
+// does not fit), -1 clusters where they are possible. The result is the same to the last bit.
 int random_walk_cuda(const float* seeds, const float* boundary, const int64_t* image_index, const int32_t* sizes,
                      float* walked, const WalkShape& shape, double beta, const WalkPolynomial& polynomial,
-                     bool transposed, const WalkScratch& scratch, void* stream);
+                     bool transposed, int blocks, const WalkScratch& scratch, void* stream);
 
 // Device memory of the gradient of the boundary, besides a WalkScratch.
 struct WalkGradientScratch {

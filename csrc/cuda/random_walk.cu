@@ -1,5 +1,6 @@
 #include <utility>
 
+#include "cuda/random_walk_cluster.cuh"
 #include "cuda/random_walk_terms.cuh"
 
 namespace wsis {
@@ -63,13 +64,22 @@ int run(const Walker<Param>& walker, const float* seeds, const float* boundary, 
 
 int random_walk_cuda(const float* seeds, const float* boundary, const int64_t* image_index, const int32_t* sizes,
                      float* walked, const WalkShape& shape, double beta, const WalkPolynomial& polynomial,
-                     bool transposed, const WalkScratch& scratch, void* stream) {
+                     bool transposed, int blocks, const WalkScratch& scratch, void* stream) {
   const PathTable table = make_path_table(shape.radius);
   const auto s = static_cast<cudaStream_t>(stream);
   const auto with = [&](auto param) {
     const walk::Walker<decltype(param)> walker{shape, sizes, scratch, param, s};
     return walk::run(walker, seeds, boundary, image_index, walked, beta, polynomial, transposed);
   };
+  if (blocks != 0) {
+    const walk::ClusterPlan plan = walk::cluster_plan(shape, polynomial, blocks);
+    if (plan.blocks > 0) {
+      const walk::Walker<PathParam5> walker{shape, sizes, scratch, PathParam5(table), s};
+      if (const int code = walker.prepare(boundary, image_index, beta, plan.channels)) return code;
+      return walk::run_clusters(walker, plan, seeds, walked, polynomial, transposed);
+    }
+    if (blocks > 0) return cudaErrorInvalidConfiguration;
+  }
   if (shape.radius <= 5) return with(PathParam5(table));
   if (shape.radius <= 10) return with(PathParam10(table));
   return with(PathParam16(table));

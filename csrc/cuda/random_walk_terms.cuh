@@ -1,6 +1,8 @@
 // What forward and backward of random_walk share on the GPU: weights, degrees, channel table, one term.
 #pragma once
 
+#include <algorithm>
+
 #include "common/cuda_launch.h"
 #include "common/edge_to_affinity.h"
 #include "common/random_walk.h"
@@ -170,13 +172,28 @@ inline int64_t tile_bytes(int radius) {
   return int64_t(kGroup) * (kTileRows + 2 * (radius - 1)) * (kTileColumns + 2 * (radius - 1)) * sizeof(float);
 }
 
+// The offsets of a Param in raster order, in which neighbours are summed: then every design rounds alike.
+template <class Param>
+struct RasterOrder {
+  uint16_t p[sizeof(Param::offsets) / sizeof(Cell)];
+
+  explicit RasterOrder(const Param& param) : p() {
+    for (int i = 0; i < param.size; ++i) p[i] = static_cast<uint16_t>(i);
+    std::sort(p, p + param.size, [&](int a, int b) {
+      const Cell m = param.offsets[a], n = param.offsets[b];
+      return m.dy != n.dy ? m.dy < n.dy : m.dx < n.dx;
+    });
+  }
+};
+
 // A block takes kGroup channels of one image through a tile: the tile and what surrounds it go to shared memory, so
 // each weight is read once per direction for all the channels and each value once for all its neighbours.
 template <int kGroup, class Param>
 __global__ void __launch_bounds__(kThreads)
     term_kernel(const float* RESTRICT weights, const float* RESTRICT degree, const float* RESTRICT inverse,
                 const int32_t* RESTRICT sizes, int64_t* table, WalkShape shape, TermArrays arrays,
-                TermFactors<float> factors, const __grid_constant__ Param param) {
+                TermFactors<float> factors, const __grid_constant__ Param param,
+                const __grid_constant__ RasterOrder<Param> order) {
   DYN_SHARED(float, tile);
   const PathView paths = param.view();
   const ChannelChunks chunks(table, shape.M, shape.B);
@@ -205,17 +222,21 @@ __global__ void __launch_bounds__(kThreads)
   const int center = (row + reach) * pitch + column + reach;
   const float* planes = weights + b * paths.size * area + pixel;
   float total[kGroup] = {};
-  for (int p = 0; p < paths.size; ++p) {
+  for (int i = paths.size - 1; i >= 0; --i) {
+    const int p = order.p[i];
     const Cell o = paths.offsets[p];
-    const int step = o.dy * pitch + o.dx;
-    const float below = planes[p * area];
-    const float above =
-        inside(y - o.dy, x - o.dx, size.h, size.w) ? planes[p * area - o.dy * shape.W - o.dx] : 0.0f;
+    if (!inside(y - o.dy, x - o.dx, size.h, size.w)) continue;
+    const float above = planes[p * area - o.dy * shape.W - o.dx];
+    const float* from = tile + center - (o.dy * pitch + o.dx);
 #pragma unroll
-    for (int c = 0; c < kGroup; ++c) {
-      total[c] = fmaf(below, tile[c * cells + center + step], total[c]);
-      total[c] = fmaf(above, tile[c * cells + center - step], total[c]);
-    }
+    for (int c = 0; c < kGroup; ++c) total[c] = fmaf(above, from[c * cells], total[c]);
+  }
+  for (int i = 0; i < paths.size; ++i) {
+    const int p = order.p[i];
+    const float below = planes[p * area];
+    const float* from = tile + center + (paths.offsets[p].dy * pitch + paths.offsets[p].dx);
+#pragma unroll
+    for (int c = 0; c < kGroup; ++c) total[c] = fmaf(below, from[c * cells], total[c]);
   }
 #pragma unroll
   for (int c = 0; c < kGroup; ++c) {
@@ -238,10 +259,11 @@ struct Walker {
   Param param;
   cudaStream_t stream;
 
-  int prepare(const float* boundary, const int64_t* image_index, double beta) const {
+  // `group`: channels of a chunk
+  int prepare(const float* boundary, const int64_t* image_index, double beta, int group = kGroup) const {
     const int64_t area = shape.H * shape.W;
     if (const int code = CUDA_LAUNCH(chunk_kernel, dim3(1), dim3(kThreads), 0, stream, image_index, scratch.table,
-                                     shape.M, shape.B, max_chunks(shape, kGroup), kGroup))
+                                     shape.M, shape.B, max_chunks(shape, group), group))
       return code;
     if (param.size > 0)  // radius 1 has no neighbours
       if (const int code = CUDA_LAUNCH(weights_kernel<Param>, pair_grid(shape.B * param.size, area), dim3(kThreads), 0,
@@ -259,7 +281,7 @@ struct Walker {
                     static_cast<unsigned>(max_chunks(shape, kGroup)));
     return CUDA_LAUNCH((term_kernel<kGroup, Param>), grid, dim3(kThreads), tile_bytes<kGroup>(shape.radius), stream,
                        scratch.weights, scratch.degree, scratch.inverse, sizes, scratch.table, shape, arrays, factors,
-                       param);
+                       param, RasterOrder<Param>(param));
   }
 };
 

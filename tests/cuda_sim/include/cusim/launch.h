@@ -32,6 +32,8 @@ int launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_b
   ::cusim::launch((kernel), (grid), (block), (shared_bytes), 1, false __VA_OPT__(, ) __VA_ARGS__)
 #define CUDA_LAUNCH_CLUSTER(kernel, grid, block, cluster, shared_bytes, stream, ...) \
   ::cusim::launch((kernel), (grid), (block), (shared_bytes), (cluster), false __VA_OPT__(, ) __VA_ARGS__)
+#define CUDA_CLUSTER_READY(kernel, grid, block, cluster, shared_bytes) \
+  (::cusim::allow_shared(reinterpret_cast<const void*>(kernel), int(shared_bytes)) == 0)
 #define CUDA_LAUNCH_COOPERATIVE(kernel, grid, block, shared_bytes, stream, ...) \
   ::cusim::launch((kernel), (grid), (block), (shared_bytes), 1, true __VA_OPT__(, ) __VA_ARGS__)
 #define DYN_SHARED(T, name) T* name = reinterpret_cast<T*>(::cusim::current->block->dynamic_shared)
