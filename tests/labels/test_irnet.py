@@ -229,3 +229,18 @@ def test_config_names_every_value_out_of_range():
         irnet.Config(background=1.5, radius=0, beta=-1, walk_tol=float("nan"))
     assert len(caught.value.problems) == 4
     irnet.Config(background=1.0, radius=2, beta=0)
+
+
+def test_the_score_is_the_largest_or_the_mean_value_of_a_component():
+    winner = torch.zeros((1, 4, 6), dtype=torch.int64)
+    winner[0, :2, :3], winner[0, 3, 4:] = 2, 1
+    value = torch.arange(24.0).view(1, 4, 6) / 24
+    classes = torch.tensor([5, 7])
+    rows, area, _ = irnet.component_table(winner, value, classes, 0.1)
+    assert rows.label.tolist() == [5, 7]
+    assert area.tolist() == [2, 6]
+    assert rows.score.tolist() == pytest.approx([0.0, 8 / 24])
+    rows, _, _ = irnet.component_table(winner, value, classes, 0.0, "mean")
+    assert rows.score.tolist() == pytest.approx([22.5 / 24, 4 / 24])
+    with pytest.raises(ConfigError, match="score = 'best', expected max or mean"):
+        irnet.Config(score="best")

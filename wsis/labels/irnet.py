@@ -51,6 +51,8 @@ class Config:
         walk_steps: steps of the random walk.
         walk_tol: allowed error of the walk against exact steps, relative to the largest value.
         min_area: a component smaller than this share of the image gets score 0.
+        score: max, the largest value of a component as in the paper, or mean, which ranks those of different images
+            better where boundaries are soft.
         crf: trust in the maps when a dense CRF draws them to the photograph's edges; 0 = no CRF, as in the paper.
     """
 
@@ -63,6 +65,7 @@ class Config:
     walk_steps: int = 256
     walk_tol: float = 1e-5
     min_area: float = 0.01
+    score: str = "max"
     crf: float = 0.0
 
     def __post_init__(self) -> None:
@@ -83,6 +86,8 @@ class Config:
             for name, (low, high) in limits.items()
             if not low <= getattr(self, name) <= high
         ]
+        if self.score not in ("max", "mean"):
+            problems.append(f"irnet.Config: score = {self.score!r}, expected max or mean")
         if problems:
             raise ConfigError(problems)
 
@@ -292,19 +297,20 @@ def _instances(
     winner, value = _winners(walked, of_image, batch, size, config.background)
     if config.crf > 0:
         winner = crf_refinement(images, winner, of_image, config.crf)
-    return component_table(winner, value, of_class, config.min_area)
+    return component_table(winner, value, of_class, config.min_area, config.score)
 
 
 def component_table(
-    winner: Tensor, value: Tensor, of_class: Tensor, min_area: float
+    winner: Tensor, value: Tensor, of_class: Tensor, min_area: float, score: str = "max"
 ) -> tuple[InstanceMap, Tensor, Tensor]:
     """Every 4-connected component of winning channels as an instance.
 
     Args:
         winner: ``[B, H, W]`` integers, 0 = background, else channel + 1.
-        value: ``[B, H, W]`` float32, the winner's value; a component's score is its maximum.
+        value: ``[B, H, W]`` float32, the winner's value.
         of_class: ``[N]`` int64, class of each channel.
         min_area: a component under this share of the image gets score 0.
+        score: whether a component's score is the max or the mean of its values.
 
     Returns:
         Rows in the order of the channels, then raster order; ``[M]`` areas; ``[M, 4]`` half-open boxes.
@@ -316,10 +322,11 @@ def component_table(
     piece = winner[image, where[:, 0], where[:, 1]] - 1
     order = torch.argsort(piece, stable=True)
     image, piece = image[order], piece[order]
-    area, score = table.area[order], table.score_max[order].float()
-    score = torch.where(area < size[0] * size[1] * min_area, torch.zeros_like(score), score)
+    area = table.area[order]
+    values = (table.score_max if score == "max" else table.score_mean)[order].float()
+    values = torch.where(area < size[0] * size[1] * min_area, torch.zeros_like(values), values)
     center = table.centroid_yx[order].float()
-    rows = InstanceMap(ids, image, table.id[order].long(), of_class[piece], score, center)
+    rows = InstanceMap(ids, image, table.id[order].long(), of_class[piece], values, center)
     return rows, area, table.box_xyxy[order]
 
 

@@ -75,7 +75,7 @@ def small_numbers() -> Numbers:
             "mean_crop": 512,
         },
         boundary_backbone="mobilenet_v2_dilated",
-        propagation=Propagation(walk_steps=64, crf=0.55),
+        propagation=Propagation(background=0.3, semantic_background=0.3, walk_steps=64, score="mean", crf=0.55),
         cam_background=0.25,
         scales=(0.5, 1.0, 1.5),
         label_split="",
