@@ -49,6 +49,8 @@ def test_groups_and_parity_preset():
 
 def test_steps_drop_the_incomplete_batch():
     assert OptimConfig(epochs=3, batch_size=16).total_steps(40) == 6
+    assert OptimConfig(epochs=3, batch_size=16, min_steps=50).total_steps(40) == 50
+    assert OptimConfig(epochs=3, batch_size=16, min_steps=50).total_steps(800) == 150
     assert OptimConfig(steps=7).total_steps(40) == 7
 
 

@@ -64,7 +64,9 @@ def small_numbers() -> Numbers:
     return Numbers(
         backbone="mobilenet_v2",
         cam={
-            "optim": OptimConfig("adamw", lr=2e-4, new_layers=10.0, weight_decay=0.01, epochs=8, batch_size=16),
+            "optim": OptimConfig(
+                "adamw", lr=2e-4, new_layers=10.0, weight_decay=0.01, epochs=8, min_steps=200, batch_size=16
+            ),
             "crop": 320,
             "min_side": 256,
             "max_side": 640,

@@ -25,6 +25,7 @@ class OptimConfig:
         weight_decay: weight decay.
         epochs: passes over the training images; the last, incomplete batch of each is dropped.
         steps: optimiser steps; 0 takes them from epochs.
+        min_steps: with few images more epochs are made, until there are so many steps.
         batch_size: images per step, over all processes together.
         warmup: steps in which the learning rate rises linearly.
         warmup_from: share of the learning rate with which the rise begins.
@@ -38,6 +39,7 @@ class OptimConfig:
     weight_decay: float = 1e-4
     epochs: int = 5
     steps: int = 0
+    min_steps: int = 0
     batch_size: int = 16
     warmup: int = 0
     warmup_from: float = 0.0
@@ -53,7 +55,7 @@ class OptimConfig:
             value = getattr(self, name)
             if not math.isfinite(value) or value <= low:
                 problems.add(f"optim.{name}", f"got {value!r}, expected a positive number")
-        for name, low in (("epochs", 1), ("steps", 0), ("batch_size", 1), ("warmup", 0)):
+        for name, low in (("epochs", 1), ("steps", 0), ("min_steps", 0), ("batch_size", 1), ("warmup", 0)):
             if getattr(self, name) < low:
                 problems.add(f"optim.{name}", f"got {getattr(self, name)!r}, expected at least {low}")
         if not 0 <= self.warmup_from <= 1:
@@ -75,7 +77,7 @@ class OptimConfig:
 
     def total_steps(self, num_images: int) -> int:
         """Optimiser steps of the whole training on ``num_images`` images."""
-        return self.steps or self.epochs * (num_images // self.batch_size)
+        return self.steps or max(self.min_steps, self.epochs * (num_images // self.batch_size))
 
 
 @dataclass(frozen=True)
