@@ -37,7 +37,7 @@ def test_irnet_voc_has_the_numbers_of_the_paper():
     assert stages["label_cam"].cam_components.background == 0.15
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+@pytest.mark.parametrize("name", sorted(name for name in RECIPES if not name.startswith("bestie")))
 def test_stages_read_what_earlier_ones_write(name):
     stages = by_name(RECIPES[name](Options(out="X")))
     cam = stages["train_cam"].out + "/cam.safetensors"
