@@ -66,6 +66,32 @@ def test_nothing_supervised_costs_nothing_and_has_a_gradient():
     assert torch.equal(center.grad, torch.zeros_like(center))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("count", [1, 2])
+def test_gradients_are_those_of_the_formula(layout, count):
+    g = torch.Generator().manual_seed(0)
+    center, offset = (torch.randn(3, k, 5, 7, generator=g).contiguous(memory_format=layout) for k in (4, 2))
+    targets = []
+    for _ in range(count):
+        weight = torch.rand(3, 1, 5, 7, generator=g) * (torch.rand(3, 1, 5, 7, generator=g) > 0.5)
+        parts = (torch.randn(3, k, 5, 7, generator=g) for k in (4, 2))
+        targets.append(CenterOffsetTarget(*parts, weight))
+
+    def formula(maps, name, power):
+        made = [((maps - getattr(t, name)).abs() ** power * t.weight).sum() / (t.weight > 0).sum() for t in targets]
+        return sum(made) / count
+
+    cases = (losses.center_loss, center, "center", 2), (losses.offset_loss, offset, "offset", 1)
+    for loss, maps, name, power in cases:
+        ours, plain = (maps.clone().requires_grad_() for _ in range(2))
+        value, expected = loss(ours, *targets), formula(plain, name, power)
+        torch.testing.assert_close(value, expected)
+        (3 * value).backward(retain_graph=True)
+        (3 * value).backward()
+        (6 * expected).backward()
+        torch.testing.assert_close(ours.grad, plain.grad)
+
+
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"semantic_loss: hardest must be .*got 0"):
         losses.semantic_loss(torch.zeros(1, 2, 3, 3), torch.zeros(1, 3, 3), 0)

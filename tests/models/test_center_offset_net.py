@@ -71,6 +71,8 @@ def test_maps_have_the_size_of_the_image(name):
     net = build_center_offset_net(name, 3).eval()
     out = net(torch.randn(2, 3, 64, 96))
     assert [tuple(item.shape) for item in out] == [(2, 4, 64, 96), (2, 3, 64, 96), (2, 2, 64, 96)]
+    by_channel = net(torch.randn(2, 3, 64, 96).contiguous(memory_format=torch.channels_last))
+    assert all(item.is_contiguous() for item in by_channel), "labels and losses read them channel by channel"
     before = {id(p) for p in net.published_parameters()}
     assert before
     assert before < {id(p) for p in net.parameters()}

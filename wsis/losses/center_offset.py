@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from wsis.labels.center_offset.inputs import Prediction
 from wsis.structures import CenterOffsetTarget
@@ -51,16 +53,18 @@ def semantic_loss(logits: Tensor, target: Tensor, hardest: float = 0.2) -> Tenso
     return loss.topk(max(1, int(hardest * loss.numel())), sorted=False).values.mean()
 
 
-def center_loss(prediction: Tensor, target: CenterOffsetTarget) -> Tensor:
-    """Weighted squared error of the centre heatmaps ``[B, C, H, W]``, summed over the channels."""
-    _expect("center_loss", prediction, target.center)
-    return _weighted((prediction.float() - target.center).square().sum(1, keepdim=True), target.weight)
+def center_loss(prediction: Tensor, *targets: CenterOffsetTarget) -> Tensor:
+    """Weighted squared error of the centre heatmaps ``[B, C, H, W]``, summed over the channels; of several targets the
+    mean of their losses."""
+    pairs = [x for target in targets for x in (target.center, target.weight)]
+    return _weighted("center_loss", 2, prediction, pairs)
 
 
-def offset_loss(prediction: Tensor, target: CenterOffsetTarget) -> Tensor:
-    """Weighted absolute error of the offsets ``[B, 2, H, W]``, summed over both components."""
-    _expect("offset_loss", prediction, target.offset)
-    return _weighted((prediction.float() - target.offset).abs().sum(1, keepdim=True), target.weight)
+def offset_loss(prediction: Tensor, *targets: CenterOffsetTarget) -> Tensor:
+    """Weighted absolute error of the offsets ``[B, 2, H, W]``, summed over both components; of several targets the
+    mean of their losses."""
+    pairs = [x for target in targets for x in (target.offset, target.weight)]
+    return _weighted("offset_loss", 1, prediction, pairs)
 
 
 def center_offset_loss(
@@ -89,23 +93,70 @@ def center_offset_loss(
     if supervision not in ("image", "point"):
         raise ValueError(f'center_offset_loss: supervision must be "image" or "point", got {supervision!r}')
     seg = semantic_loss(prediction.semantic, semantic)
-    center, offset = center_loss(prediction.center, pseudo), offset_loss(prediction.offset, pseudo)
-    if refined is not None:
-        offset = (offset + offset_loss(prediction.offset, refined)) / 2
-        if supervision == "image":
-            center = (center + center_loss(prediction.center, refined)) / 2
+    both = (pseudo,) if refined is None else (pseudo, refined)
+    center = center_loss(prediction.center, *(both if supervision == "image" else both[:1]))
+    offset = offset_loss(prediction.offset, *both)
     total = weights[0] * seg + weights[1] * center + weights[2] * offset
     return CenterOffsetLoss(total, seg, center, offset)
 
 
-def _expect(owner: str, prediction: Tensor, target: Tensor) -> None:
-    if prediction.shape != target.shape:
-        raise ValueError(
-            f"{owner}: prediction must have the shape of its target {list(target.shape)}, got {list(prediction.shape)}"
-        )
+def _weighted(owner: str, power: int, prediction: Tensor, pairs: list[Tensor]) -> Tensor:
+    """Mean over the targets of ``sum(|prediction - target| ** power * weight)`` over the number of pixels with a
+    weight; 0 for a target that has none.
+
+    Args:
+        pairs: a target ``[B, K, H, W]`` and its weight ``[B, 1, H, W]``, and so on.
+    """
+    for target in pairs[::2]:
+        if prediction.shape != target.shape:
+            expected = f"prediction must have the shape of its target {list(target.shape)}"
+            raise ValueError(f"{owner}: {expected}, got {list(prediction.shape)}")
+    share = 2 / len(pairs)
+    scaled = [w.float() * (share / (w > 0).sum().clamp_min(1)) for w in pairs[1::2]]
+    return _WeightedError.apply(power, prediction.float(), *(x for pair in zip(pairs[::2], scaled) for x in pair))
 
 
-def _weighted(loss: Tensor, weight: Tensor) -> Tensor:
-    """``sum(loss * weight)`` over the number of pixels with a weight; 0 when there is none."""
-    count = (weight > 0).sum().clamp_min(1)
-    return (loss * weight).sum() / count
+class _WeightedError(torch.autograd.Function):
+    """``sum(|prediction - target| ** power * weight)`` over one or several targets.
+
+    Written out because memory is what it costs: the only map of the size of the prediction that is made is its
+    gradient. On the CPU the images take turns with one scratch buffer.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, power: int, prediction: Tensor, *pairs: Tensor) -> Tensor:
+        ctx.power = power
+        ctx.save_for_backward(prediction, *pairs)
+        total = prediction.new_zeros(())
+        scratch = _scratch(prediction)
+        for target, weight in zip(pairs[::2], pairs[1::2]):
+            for part in _turns(prediction):
+                error = torch.sub(prediction[part], target[part], out=scratch)
+                error = error.square_() if power == 2 else error.abs_()
+                total += (error.sum(1, keepdim=True) * weight[part]).sum()
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        prediction, *pairs = ctx.saved_tensors
+        gradient, scratch = torch.empty_like(prediction), _scratch(prediction)
+        for place, (target, weight) in enumerate(zip(pairs[::2], pairs[1::2])):
+            factor = weight * (outer * ctx.power)
+            for part in _turns(prediction):
+                error = torch.sub(prediction[part], target[part], out=gradient[part] if place == 0 else scratch)
+                slope = error if ctx.power == 2 else error.sign_()
+                if place == 0:
+                    slope.mul_(factor[part])
+                else:
+                    gradient[part].addcmul_(slope, factor[part])
+        return (None, gradient, *(None for _ in pairs))
+
+
+def _turns(x: Tensor) -> list[slice]:
+    """Images that are worked on together: on the CPU one at a time."""
+    return [slice(i, i + 1) for i in range(len(x))] if x.device.type == "cpu" else [slice(None)]
+
+
+def _scratch(x: Tensor) -> Tensor:
+    return torch.empty_like(x[_turns(x)[0]] if len(x) else x)

@@ -66,8 +66,9 @@ class TapFusion(nn.Module):
         taps = self.backbone(images)[1:]
         fine, medium, *coarse = (lateral(tap) for lateral, tap in zip(self.lateral, taps))
         x = self.context(torch.relu(sum(coarse)))
-        x = torch.relu(_resize(x, medium.shape[-2:], False) + medium)
-        return self.smooth(torch.relu(_resize(x, fine.shape[-2:], False) + fine))
+        x = torch.relu(F.interpolate(x, medium.shape[-2:], mode="bilinear", align_corners=False) + medium)
+        x = torch.relu(F.interpolate(x, fine.shape[-2:], mode="bilinear", align_corners=False) + fine)
+        return self.smooth(x)
 
 
 class CenterOffsetNet(nn.Module):
@@ -175,4 +176,7 @@ def build_center_offset_net(
 
 
 def _resize(x: Tensor, size: torch.Size, aligned: bool) -> Tensor:
+    """Channel by channel in memory, whatever came in: what labels and losses read is then neither copied nor walked
+    across."""
+    x = x.contiguous()
     return F.interpolate(x, size, mode="bilinear", align_corners=aligned)
