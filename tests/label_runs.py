@@ -44,7 +44,7 @@ def write_run(folder: Path, rows: Sequence[Row], categories: Categories, unit_si
     """Write a finished label run of these rows."""
     units = [rows[start : start + unit_size] for start in range(0, len(rows), unit_size)]
     parts = {
-        "config": {"scales": [1.0, 0.5], "propagation": {"radius": 5, "beta": 10.0}},
+        "config": {"unit_size": unit_size, "scales": [1.0, 0.5], "propagation": {"radius": 5, "beta": 10.0}},
         "images": len(rows),
         "units": len(units),
         "categories": categories.to_json(),

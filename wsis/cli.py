@@ -34,12 +34,14 @@ class Command:
         module: where its ``Config`` and ``run(config)`` are.
         help: one line for ``wsis --help``.
         positional: the field given without ``--``, if there is one.
+        subject: the field that a first word without ``--`` fills, if there is one.
     """
 
     name: str
     module: str
     help: str
     positional: str | None = None
+    subject: str | None = None
 
     def exists(self) -> bool:
         return importlib.util.find_spec(self.module) is not None
@@ -53,7 +55,7 @@ _STEPS = (
     ),
     ("train-irnet", "train the boundary and displacement network on the seed maps"),
     ("label", "label every image of a data set: instance masks and semantic maps"),
-    ("export", "a label run to COCO json, VOC PNGs, YOLO or LabelMe"),
+    ("export", "a label run to COCO json, VOC PNGs, YOLO, LabelMe or Label Studio"),
     ("evaluate", "compare a label run with masks: VOC AP, COCO AP, ABO, mIoU"),
     ("report", "one self-contained HTML page with pictures and figures of a label run"),
     ("train-peaks", "train the peak network of BESTIE"),
@@ -61,13 +63,17 @@ _STEPS = (
     ("train-center-offset", "train the centre and offset network of BESTIE"),
     ("train-detector", "train Mask R-CNN on the labels"),
     ("tune", "sweep thresholds on kept fields"),
-    ("verify", "check the files of a label run"),
+    ("verify", "check the files of a label run, and mend what follows from them"),
     ("convert", "read checkpoints of other programs"),
 )
+_OF_A_RUN = ("export", "report", "verify")
 COMMANDS: tuple[Command, ...] = (
     Command("demo", "wsis.recipes.demo", "from made-up scenes to masks in a few minutes, training included"),
     Command("predict", "wsis.steps.predict", "masks for single photographs", "photos"),
-    *(Command(name, "wsis.steps." + name.replace("-", "_"), text) for name, text in _STEPS),
+    *(
+        Command(name, "wsis.steps." + name.replace("-", "_"), text, subject="run" if name in _OF_A_RUN else None)
+        for name, text in _STEPS
+    ),
     Command("data check", "wsis.steps.data_check", "every problem of a data set at once", "root"),
     Command(
         "doctor",
@@ -133,6 +139,8 @@ def _run_step(command: Command, words: list[str]) -> int:
 
     step = importlib.import_module(command.module)
     description = (step.__doc__ or command.help).strip()
+    if command.subject and words and not words[0].startswith("-"):
+        words = [f"--{command.subject}={words[0]}", *words[1:]]
     config = parse(step.Config, words, f"wsis {command.name}", description, positional=command.positional)
     result = step.run(config)
     _show(result)
