@@ -15,7 +15,7 @@ import sys
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jsonargparse
 import yaml
@@ -101,29 +101,31 @@ def read_values(
         raise SystemExit(0)
     types = option_types(kind)
     problems: list[str] = []
-    checked: list[str] = []
+    given: list[_Option] = []
     for word in _joined(words, types):
         if not word.startswith("--"):
-            checked.append(word)
+            given.append(_Option(word))
             if positional is None:
                 problems.append(f"unexpected word {word!r}: options are written --name=value")
             continue
         name, equals, text = word[2:].partition("=")
         if name == "config":
-            checked += _read_yaml(parser, types, text, problems) if equals else []
+            given += _read_yaml(types, text, problems) if equals else []
             if not equals:
                 problems.append("--config: got nothing, expected the name of a YAML file")
         elif name.startswith("print_config"):
-            checked.append(word)
+            given.append(_Option(word))
         else:
-            fixed = _check(parser, types, name, text if equals else None, f"--{name}", problems)
-            checked += [fixed] if fixed else []
+            option = _option(types, name, text if equals else None, f"--{name}", problems)
+            given += [option] if option else []
+    try:
+        words = [option.word for option in given if not (problems and option.word.startswith("--print_config"))]
+        space = parser.parse_args(words)
+    except jsonargparse.ArgumentError as error:
+        problems += _wrong_values(parser, [option for option in given if option.complaint])
+        raise ConfigError(problems or [_tidy(str(error))]) from None
     if problems:
         raise ConfigError(problems)
-    try:
-        space = parser.parse_args(checked)
-    except jsonargparse.ArgumentError as error:
-        raise ConfigError([_tidy(str(error))]) from None
     return space.as_dict()
 
 
@@ -188,15 +190,15 @@ def _joined(words: Sequence[str], types: dict[str, Any]) -> Iterator[str]:
         yield f"{waiting}=true" if types.get(waiting[2:].replace("-", "_")) is bool else waiting
 
 
-def _check(
-    parser: jsonargparse.ArgumentParser,
-    types: dict[str, Any],
-    name: str,
-    text: str | None,
-    place: str,
-    problems: list[str],
-) -> str | None:
-    """One option; returns the word for the parser, or adds a problem."""
+class _Option(NamedTuple):
+    """A word for the parser, and what to say if its value is wrong."""
+
+    word: str
+    complaint: str = ""
+
+
+def _option(types: dict[str, Any], name: str, text: str | None, place: str, problems: list[str]) -> _Option | None:
+    """One option as a word for the parser; None, and a problem, if it has no such name or no value."""
     if name.replace("-", "_") in types:
         name = name.replace("-", "_")
     if name not in types:
@@ -212,21 +214,30 @@ def _check(
     if _is_sequence(hint) and not text.lstrip().startswith("[") and text != "null":
         items = [item.strip() for item in text.split(",")] if text.strip() else []
         text = json.dumps(items) if _holds_text(hint) else f"[{', '.join(items)}]"
-    word = f"--{name}={text}"
+    return _Option(f"--{name}={text}", f"{place}: got {given!r}, expected {_say(hint)}")
+
+
+def _wrong_values(parser: jsonargparse.ArgumentParser, given: Sequence[_Option]) -> list[str]:
+    """The complaints of the options that the parser refuses. It names only the first of them and takes long over
+    each call, so halves that it accepts are not looked at further."""
+    if not given:
+        return []
     try:
-        parser.parse_args([*_placeholders(parser), word])
+        parser.parse_args([*_placeholders(parser), *(option.word for option in given)])
     except jsonargparse.ArgumentError:
-        problems.append(f"{place}: got {given!r}, expected {_say(hint)}")
-        return None
-    return word
+        middle = len(given) // 2
+        if middle:
+            return _wrong_values(parser, given[:middle]) + _wrong_values(parser, given[middle:])
+        return [given[0].complaint]
+    return []
 
 
 def _placeholders(parser: jsonargparse.ArgumentParser) -> list[str]:
     return ["x" for action in parser._actions if not action.option_strings and action.dest != "help"]
 
 
-def _read_yaml(parser: jsonargparse.ArgumentParser, types: dict[str, Any], file: str, problems: list[str]) -> list[str]:
-    """The options of a YAML file as words, each checked, problems named ``FILE:LINE``."""
+def _read_yaml(types: dict[str, Any], file: str, problems: list[str]) -> list[_Option]:
+    """The options of a YAML file, problems named ``FILE:LINE``."""
     try:
         tree = yaml.compose(Path(file).read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     except OSError as error:
@@ -239,7 +250,7 @@ def _read_yaml(parser: jsonargparse.ArgumentParser, types: dict[str, Any], file:
         return []
     if tree is None:
         return []
-    words = []
+    options: list[_Option] = []
     for name, node in _leaves(tree, "", types):
         place = f"{file}:{node.start_mark.line + 1}: {name}" if name else f"{file}:{node.start_mark.line + 1}"
         if not name:
@@ -250,9 +261,9 @@ def _read_yaml(parser: jsonargparse.ArgumentParser, types: dict[str, Any], file:
         except yaml.YAMLError as error:
             problems.append(f"{place}: {getattr(error, 'problem', None) or error}")
             continue
-        word = _check(parser, types, name, text, place, problems)
-        words += [word] if word else []
-    return words
+        option = _option(types, name, text, place, problems)
+        options += [option] if option else []
+    return options
 
 
 def _leaves(node: yaml.Node, prefix: str, types: dict[str, Any]) -> Iterator[tuple[str, yaml.Node]]:
