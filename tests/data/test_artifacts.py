@@ -29,6 +29,7 @@ from wsis.data.artifacts import (
     write_png,
     write_with,
 )
+from wsis.data.atomic import writer_host
 from wsis.data.images import read_image, read_index_map
 from wsis.errors import ConfigError, SystemFault
 
@@ -206,18 +207,22 @@ def test_stale_temporaries_of_the_dead_are_removed_only(tmp_path):
     )
     pid = int(dead.stdout)
     (tmp_path / "sub").mkdir()
+    host = writer_host()
     for name in (
-        f".a.{pid}.tmp",
-        f".b.{os.getpid()}.tmp",
-        ".c.1.tmp",
+        f".a.{host}-{pid}.tmp",
+        f".b.{host}-{os.getpid()}.tmp",
+        f".c.{host}-1.tmp",
         "d.tmp",
         ".e.tmp",
-        f"sub/.f.{pid}.tmp",
+        f"sub/.f.{host}-{pid}.tmp",
+        f".g.00000000-{pid}.tmp",
     ):
         (tmp_path / name).write_text("x")
     removed = {path.name for path in remove_stale(tmp_path)}
-    assert removed == {f".a.{pid}.tmp", f".b.{os.getpid()}.tmp", f".f.{pid}.tmp"}
-    assert files(tmp_path) == [".c.1.tmp", ".e.tmp", "d.tmp", "sub"]
+    assert removed == {f".a.{host}-{pid}.tmp", f".b.{host}-{os.getpid()}.tmp", f".f.{host}-{pid}.tmp"}
+    assert files(tmp_path) == [f".c.{host}-1.tmp", ".e.tmp", f".g.00000000-{pid}.tmp", "d.tmp", "sub"]
+    remove_stale(tmp_path, alone=True)
+    assert files(tmp_path) == [f".c.{host}-1.tmp", ".e.tmp", "d.tmp", "sub"]
 
 
 def test_make_folder(tmp_path):
@@ -339,9 +344,10 @@ def test_run_folder_refuses_what_is_not_its_own(tmp_path):
 
 def test_a_start_that_was_killed_is_no_obstacle(tmp_path):
     (tmp_path / "run.lock").write_text("")
-    (tmp_path / f".run.json.{os.getpid()}.tmp").write_text("{")
+    name = f".run.json.{writer_host()}-{os.getpid()}.tmp"
+    (tmp_path / name).write_text("{")
     with RunFolder(tmp_path, "label", {}) as run:
-        assert [path.name for path in run.removed] == [f".run.json.{os.getpid()}.tmp"]
+        assert [path.name for path in run.removed] == [name]
         assert not run.resumed
 
 

@@ -1,6 +1,6 @@
 """The one writer: everything that is kept goes to disk through this file.
 
-A file is written as ``.<name>.<pid>.tmp`` beside its target, flushed to the disk, renamed onto the target,
+A file is written as ``.<name>.<host>-<pid>.tmp`` beside its target, flushed to the disk, renamed onto the target,
 and the folder is flushed: at every moment the target is absent, old and whole, or new and whole. On a full
 disk the temporary is removed and :class:`SystemFault` names the needed and the free bytes.
 """
@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+import socket
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -37,12 +38,13 @@ __all__ = [
     "write_json",
     "write_png",
     "write_with",
+    "writer_host",
 ]
 
 PathLike = str | os.PathLike[str]
 
 _NAME_BYTES = 255
-_TEMPORARY = re.compile(r"^\..+\.(\d+)\.tmp$")
+_TEMPORARY = re.compile(r"^\..+\.([0-9a-f]{8})-(\d+)\.tmp$")
 
 
 def check_relative(name: str) -> str | None:
@@ -223,13 +225,18 @@ def fingerprint(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def remove_stale(folder: PathLike) -> list[Path]:
-    """Remove the temporaries below ``folder`` whose writer is gone (or is this process); what was removed."""
+def remove_stale(folder: PathLike, alone: bool = False) -> list[Path]:
+    """Remove the temporaries below ``folder`` whose writer is gone (or is this process); what was removed.
+
+    Args:
+        folder: where to look.
+        alone: nobody else writes there (an exclusive lock is held), so that those of other hosts go too.
+    """
     removed = []
     for base, _, files in os.walk(folder):
         for name in files:
             match = _TEMPORARY.match(name)
-            if match and (int(match[1]) == os.getpid() or not _alive(int(match[1]))):
+            if match and _stale(match[1], int(match[2]), alone):
                 path = Path(base) / name
                 if _remove(path):
                     removed.append(path)
@@ -237,13 +244,27 @@ def remove_stale(folder: PathLike) -> list[Path]:
 
 
 def _temporary(path: Path) -> Path:
-    """``.<name>.<pid>.tmp`` beside ``path``; a name that would be too long is shortened with a checksum."""
-    end = f".{os.getpid()}.tmp"
+    """``.<name>.<host>-<pid>.tmp`` beside ``path``; a name that would be too long is shortened with a checksum."""
+    end = f".{writer_host()}-{os.getpid()}.tmp"
     raw = path.name.encode("utf-8", "surrogateescape")
     if len(raw) + len(end) + 1 > _NAME_BYTES:
         short = raw[:150].decode("utf-8", "ignore")
         return path.with_name(f".{short}{zlib.crc32(raw):08x}{end}")
     return path.with_name(f".{path.name}{end}")
+
+
+def writer_host() -> str:
+    """Eight hex digits that tell apart the machines and containers that share a folder: a process number means
+    something only within one of them."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return f"{zlib.crc32(f'{socket.gethostname()} {space}'.encode()):08x}"
+
+
+def _stale(host: str, pid: int, alone: bool) -> bool:
+    return (pid == os.getpid() or not _alive(pid)) if host == writer_host() else alone
 
 
 def _alive(pid: int) -> bool:

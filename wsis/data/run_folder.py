@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from wsis.errors import ConfigError, Problems, system_fault
 __all__ = ["Journal", "RunFolder"]
 
 _FORMAT = 1
+_PATIENCE = 10.0
 
 
 class RunFolder:
@@ -34,13 +36,14 @@ class RunFolder:
         removed: stale temporaries that were removed on opening.
     """
 
-    def __init__(self, path: PathLike, kind: str, parts: Mapping[str, Any]) -> None:
+    def __init__(self, path: PathLike, kind: str, parts: Mapping[str, Any], shared: bool = False) -> None:
         """Create or reopen.
 
         Args:
             path: the folder; made if missing. It must be empty or hold the same run.
             kind: name of the step.
             parts: JSON-like mapping of everything that decides the output.
+            shared: others that say the same may have it open too; they share the work among themselves.
 
         Raises:
             ConfigError: a file is in the way, the folder is not writable, holds other files, another run, or
@@ -51,9 +54,9 @@ class RunFolder:
         self.kind = kind
         self.parts = json.loads(json.dumps(parts, allow_nan=False))
         self.fingerprint = fingerprint({"kind": kind, "parts": self.parts})
-        self._lock = _lock(self.path / "run.lock")
+        self._lock = _lock(self.path / "run.lock", shared)
         try:
-            self.removed = remove_stale(self.path)
+            self.removed = remove_stale(self.path, alone=not shared)
             self.resumed = self._compare()
             if not self.resumed:
                 value = {
@@ -71,7 +74,8 @@ class RunFolder:
         """Whether the folder holds this run; raises if it holds something else."""
         file = self.path / "run.json"
         if not file.exists():
-            others = sorted(p.name for p in self.path.iterdir() if p.name != "run.lock")
+            names = (path.name for path in self.path.iterdir())
+            others = sorted(name for name in names if name != "run.lock" and not name.endswith(".tmp"))
             if others:
                 raise ConfigError(
                     f"folder {self.path} holds no run but {', '.join(others[:5])}"
@@ -115,6 +119,18 @@ class RunFolder:
             raise ConfigError(f"{file}: damaged ({error})") from error
         return value
 
+    def become_alone(self) -> bool:
+        """Give up a shared lock for an exclusive one; False where others have the folder open, and then the
+        lock is gone."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            return False
+        except OSError as error:
+            raise system_fault(error, "locking", self.path / "run.lock") from error
+        return True
+
     def close(self) -> None:
         """Let go of the lock; ``run.lock`` stays and means nothing without its lock."""
         if self._lock is not None:
@@ -138,11 +154,23 @@ class Journal:
         cut: bytes of a torn last line that were cut on opening.
     """
 
-    def __init__(self, path: PathLike) -> None:
-        """Open or create; ``ConfigError`` if a line before the last one is damaged."""
+    def __init__(self, path: PathLike, alone: bool = False) -> None:
+        """Open or create.
+
+        Args:
+            path: the file.
+            alone: refuse if another process has it open in this way.
+
+        Raises:
+            ConfigError: a line before the last one is damaged, or another process holds the journal.
+            SystemFault: the machine failed.
+        """
         self.path = Path(path)
+        self._file = None
         try:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            if alone:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             data = self.path.read_bytes()
             keep = data.rfind(b"\n") + 1
             self.cut = len(data) - keep
@@ -150,6 +178,9 @@ class Journal:
                 os.ftruncate(self._file, keep)
                 os.fsync(self._file)
         except OSError as error:
+            self.close()
+            if isinstance(error, BlockingIOError):
+                raise ConfigError(f"{self.path}: another process does this part of the run") from error
             raise system_fault(error, "opening", self.path) from error
         self._end = keep
         try:
@@ -195,8 +226,9 @@ class Journal:
         self.close()
 
 
-def _lock(path: Path) -> int:
-    """An exclusive lock on ``path`` that the kernel frees when its holder dies; the file descriptor."""
+def _lock(path: Path, shared: bool = False) -> int:
+    """A lock on ``path`` that the kernel frees when its holder dies; the file descriptor. A shared one waits a
+    moment for an exclusive holder that may only be finishing the run."""
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
@@ -204,7 +236,10 @@ def _lock(path: Path) -> int:
             raise ConfigError(f"folder {path.parent} is not writable: {error.strerror}") from error
         raise system_fault(error, "opening", path) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if shared:
+            _wait_shared(handle)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(handle, 0)
         holder = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
         os.pwrite(handle, holder.encode(), 0)
@@ -223,6 +258,18 @@ def _lock(path: Path) -> int:
         os.close(handle)
         raise system_fault(error, "locking", path) from error
     return handle
+
+
+def _wait_shared(handle: int) -> None:
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str, str]]:

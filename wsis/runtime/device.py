@@ -26,10 +26,13 @@ def device_problems(device: str, precision: str) -> list[str]:
     return problems
 
 
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU if torch sees one; a GPU that was asked for and is not there is an error."""
+def choose_device(name: str, rank: int | None = None) -> torch.device:
+    """``auto`` takes a GPU if torch sees one, of several that of number ``rank``; a GPU that was asked for and
+    is not there is an error."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda" if rank is None else f"cuda:{rank % torch.cuda.device_count()}")
     device = torch.device(name)
     if device.type == "cuda":
         if not torch.cuda.is_available():

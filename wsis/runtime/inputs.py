@@ -13,10 +13,12 @@ from wsis.data.artifacts import write_with
 from wsis.data.image_set import ImageSet, Record
 from wsis.data.images import FileStamp, file_stamp
 from wsis.errors import Code, ConfigError, DataFault
+from wsis.runtime.leases import Leases
 
 __all__ = ["FrozenInputs", "Unit", "freeze_inputs", "split_units"]
 
 _NAME = "inputs.parquet"
+_PATIENCE = 3600.0
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,13 @@ def freeze_inputs(run: Path, data: ImageSet) -> FrozenInputs:
         ConfigError: the list in the folder is damaged or is another one.
     """
     path = run / _NAME
-    if path.exists():
-        return FrozenInputs(data, _read(path, data))
+    with Leases(run) as leases:
+        leases.take_inputs(_PATIENCE)
+        return FrozenInputs(data, _read(path, data) if path.exists() else _freeze(path, data))
+
+
+def _freeze(path: Path, data: ImageSet) -> np.ndarray:
+    """Write the list; returns the stamps."""
     stamps = np.full((len(data), 2), -1, dtype=np.int64)
     records = [data[index] for index in range(len(data))]
     for index, record in enumerate(records):
@@ -99,7 +106,7 @@ def freeze_inputs(run: Path, data: ImageSet) -> FrozenInputs:
         }
     )
     write_with(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
-    return FrozenInputs(data, stamps)
+    return stamps
 
 
 def _read(path: Path, data: ImageSet) -> np.ndarray:

@@ -1,30 +1,45 @@
-"""The labelling job on one machine: units in order, each written and recorded before the next begins.
+"""The labelling job: which units are to be done, by whatever engine, and the record of those that are.
 
 A unit is a contiguous range of the frozen input list. Its rows go into one shard, then one line into the
 journal; a unit without a journal line, or whose shard does not verify, is not done. Output does not depend
-on how often the job was stopped and taken up again.
+on how often the job was stopped and taken up again, nor on how many processes share the work.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
+import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from wsis.data.run_folder import Journal, RunFolder
-from wsis.errors import ExitCode, SystemFault
+from wsis.errors import ExitCode, system_fault
 from wsis.runtime.faults import FaultCount
 from wsis.runtime.inputs import Unit, split_units
+from wsis.runtime.ledger import ShardEntry, finished_units, journal_path, seal, shard_path
+from wsis.runtime.parts import Part
 from wsis.runtime.progress import RunLog, StageClock, Watch, say
-from wsis.runtime.shards import Row, ShardEntry, read_entries, shard_path, verify_shard, write_shard
 from wsis.runtime.stop import StopRequest
 
-__all__ = ["JobResult", "run_job"]
+__all__ = ["Engine", "JobResult", "run_job"]
 
-_MIN_FREE = 64 << 20
+
+class Engine(Protocol):
+    """Does units, in any order and anywhere."""
+
+    def run(
+        self, units: Sequence[Unit], stopping: Callable[[], bool], overdue: Callable[[], bool]
+    ) -> Iterator[tuple[Unit, ShardEntry | None]]:
+        """Give each unit with its shard as soon as that is written, or with None where another process holds it.
+
+        Args:
+            units: to do.
+            stopping: whether to begin no further unit.
+            overdue: whether to drop those in hand.
+        """
 
 
 @dataclass(frozen=True)
@@ -32,12 +47,15 @@ class JobResult:
     """How a job ended.
 
     Attributes:
-        images: of the whole run; ok, ok_empty, skipped: how they ended; instances: found in all of them.
+        images: of this call's part of the run, or of all of it; ok, ok_empty, skipped: how they ended;
+            instances: found in all of them.
         reasons: skipped images by code.
         seconds: by stage, of this call.
         rate: images a second of this call.
         exit_code: see :class:`wsis.errors.ExitCode`.
         redone: what was found damaged and done again.
+        whole: whether the run is finished, all parts of it.
+        elsewhere: units of this part that another process was doing.
     """
 
     images: int
@@ -50,14 +68,19 @@ class JobResult:
     rate: float = 0.0
     exit_code: int = 0
     redone: tuple[str, ...] = ()
+    whole: bool = True
+    elsewhere: int = 0
 
 
 def run_job(
     folder: RunFolder,
     total: int,
     unit_size: int,
-    label_units: Callable[[Sequence[Unit], Callable[[], bool]], Iterator[tuple[Unit, list[Row]]]],
+    engine: Engine,
+    stop: StopRequest,
     *,
+    log: RunLog,
+    part: Part | None = None,
     title: str = "label",
     max_faults: int | None = None,
     clock: StageClock | None = None,
@@ -66,11 +89,13 @@ def run_job(
     """Do every unit that is not done.
 
     Args:
-        folder: the open run folder.
+        folder: the open run folder; shared where there is a ``part``.
         total: images.
         unit_size: images of a unit.
-        label_units: takes the units to do and a function that tells whether to stop before the next one;
-            gives each unit with its rows, in order.
+        engine: does the units.
+        stop: tells whether a signal has come.
+        log: gets a line per unit.
+        part: do only this part of the units.
         title: what the progress display says.
         max_faults: see :class:`FaultCount`.
         clock: stages to show.
@@ -79,91 +104,100 @@ def run_job(
     Raises:
         SystemFault: the disk is full, or failed.
     """
-    clock = clock or StageClock()
-    units = split_units(total, unit_size)
-    faults, log = FaultCount(max_faults), RunLog(folder.path / "log.jsonl")
-    with Journal(folder.path / "journal.jsonl") as journal:
-        done, redone = _finished(folder.path, journal, units, verify)
-        for entry in done.values():
-            faults.add(entry.count, entry.codes)
+    clock, faults = clock or StageClock(), FaultCount(max_faults)
+    whole = split_units(total, unit_size)
+    units = part.choose(whole) if part else whole
+    with Journal(journal_path(folder.path, part), alone=part is not None) as journal:
+        done, redone = _finished(folder.path, units, verify)
+        progress = _Progress(done, faults, log, clock)
         todo = [unit for unit in units if unit.number not in done]
         if done:
             say(f"{title}: {len(done)} of {len(units)} units are there and verified, {len(todo)} to do")
-        log.write("start", {"units": len(units), "done": len(done), "redone": list(redone)})
-        before = sum(entry.count for entry in done.values())
-        with StopRequest() as stop, Watch(total, before, title, clock) as watch:
-            rows_of = label_units(todo, lambda: stop.asked or faults.too_many)
-            with contextlib.closing(rows_of):
-                for unit, rows in rows_of if not faults.too_many else ():
-                    entry = _commit(folder, journal, unit, rows, clock)
-                    done[unit.number] = entry
-                    faults.add(entry.count, entry.codes)
-                    watch.advance(entry.count, sum(item.instances for item in done.values()), faults.total)
-                    log.write("unit", {**entry.to_json(), "stages": clock.seconds, "rate": round(watch.rate, 3)})
-        result = _result(done, total, len(units), faults, clock, watch.rate, redone)
+        log.write("start", {"units": len(units), "done": len(done), "redone": list(redone), "part": str(part or "")})
+        images = sum(unit.count for unit in units)
+        with Watch(images, sum(entry.count for entry in done.values()), title, clock) as watch:
+            results = engine.run(todo, lambda: stop.asked or faults.too_many, lambda: stop.overdue)
+            with contextlib.closing(results):
+                for unit, entry in results if not faults.too_many else ():
+                    if entry is None:
+                        progress.elsewhere += 1
+                        continue
+                    with clock("write"):
+                        journal.append(entry.to_json())
+                    progress.add(unit, entry, watch)
+        result = progress.result(images, len(units), watch.rate, redone)
+    finished = _seal(folder, len(whole), part)
     log.write("end", {"exit_code": result.exit_code, "reasons": result.reasons, "stages": result.seconds})
-    return result
+    return dataclasses.replace(result, whole=finished)
 
 
-def _finished(
-    run: Path, journal: Journal, units: Sequence[Unit], verify: str
-) -> tuple[dict[int, ShardEntry], tuple[str, ...]]:
-    """The units whose shards are what the journal says, and a line for each that is not."""
-    done, redone = {}, []
+class _Progress:
+    """The counts of a job while it goes on."""
+
+    def __init__(self, done: dict[int, ShardEntry], faults: FaultCount, log: RunLog, clock: StageClock) -> None:
+        self.faults, self.log, self.clock = faults, log, clock
+        self.units, self.instances, self.elsewhere = 0, 0, 0
+        self.status: Counter[str] = Counter()
+        for entry in done.values():
+            self._count(entry)
+
+    def add(self, unit: Unit, entry: ShardEntry, watch: Watch) -> None:
+        self._count(entry)
+        watch.advance(unit.count, self.instances, self.faults.total)
+        stages = {name: round(spent, 3) for name, spent in self.clock.seconds.items()}
+        self.log.write("unit", {**entry.to_json(), "stages": stages, "rate": round(watch.rate, 3)})
+
+    def _count(self, entry: ShardEntry) -> None:
+        self.units += 1
+        self.instances += entry.instances
+        self.status.update(entry.status)
+        self.faults.add(entry.count, entry.codes)
+
+    def result(self, images: int, units: int, rate: float, redone: tuple[str, ...]) -> JobResult:
+        counts = [self.status[name] for name in ("ok", "ok_empty", "skipped")]
+        code = self.faults.exit_code()
+        if self.units < units and code != ExitCode.TOO_MANY_FAULTS:
+            code = ExitCode.STOPPED
+        if self.units == units and sum(counts) != images:
+            raise AssertionError(f"{sum(counts)} images are accounted for, expected {images}")
+        reasons = dict(sorted(self.faults.reasons.items()))
+        seconds = {stage: round(spent, 3) for stage, spent in self.clock.seconds.items()}
+        return JobResult(
+            images, *counts, self.instances, reasons, seconds, rate, int(code), redone, elsewhere=self.elsewhere
+        )
+
+
+def _finished(run: Path, units: Sequence[Unit], verify: str) -> tuple[dict[int, ShardEntry], tuple[str, ...]]:
+    """Those of the units whose shards are what a journal says, and a line for each shard that is not; such a
+    shard is removed."""
+    redone = []
     ranges = {unit.number: (unit.first, unit.count) for unit in units}
-    for number, entry in sorted(read_entries(journal).items()):
-        problem = verify_shard(run, entry, verify)
-        if ranges.get(number) != (entry.first, entry.count):
-            problem = "belongs to another division of the input list"
-        if problem is None:
-            done[number] = entry
-        else:
-            redone.append(f"{shard_path(run, number).name} {problem}")
-            say(f"wsis: {redone[-1]}; it is done again")
+    entries, wrong = finished_units(run, verify)
+    done = {number: entry for number, entry in entries.items() if number in ranges}
+    for number, entry in list(done.items()):
+        if ranges[number] != (entry.first, entry.count):
+            wrong[number] = "belongs to another division of the input list"
+            del done[number]
+    for number, problem in sorted(wrong.items()):
+        if number not in ranges:
+            continue
+        path = shard_path(run, number)
+        redone.append(f"{path.name} {problem}")
+        say(f"wsis: {redone[-1]}; it is done again")
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise system_fault(error, "removing", path) from error
     return done, tuple(redone)
 
 
-def _commit(folder: RunFolder, journal: Journal, unit: Unit, rows: list[Row], clock: StageClock) -> ShardEntry:
-    """Shard first, journal line after it; nothing of a unit counts before its line."""
-    if len(rows) != unit.count:
-        raise AssertionError(f"unit {unit.number}: {len(rows)} rows for {unit.count} images")
-    free = shutil.disk_usage(folder.path).free
-    if free < _MIN_FREE:
-        raise SystemFault(
-            f"writing {shard_path(folder.path, unit.number)}: {free:,} bytes free, {_MIN_FREE:,} needed; make room"
-        )
-    with clock("write"):
-        entry = write_shard(folder.path, unit.number, unit.first, rows, folder.fingerprint)
-        journal.append(entry.to_json())
-    return entry
-
-
-def _result(
-    done: dict[int, ShardEntry],
-    total: int,
-    units: int,
-    faults: FaultCount,
-    clock: StageClock,
-    rate: float,
-    redone: tuple[str, ...],
-) -> JobResult:
-    status = Counter()
-    for entry in done.values():
-        status.update(entry.status)
-    code = faults.exit_code()
-    if len(done) < units and code != ExitCode.TOO_MANY_FAULTS:
-        code = ExitCode.STOPPED
-    if len(done) == units and sum(status.values()) != total:
-        raise AssertionError(f"{sum(status.values())} images are accounted for, expected {total}")
-    return JobResult(
-        total,
-        status["ok"],
-        status["ok_empty"],
-        status["skipped"],
-        sum(entry.instances for entry in done.values()),
-        dict(sorted(faults.reasons.items())),
-        {stage: round(spent, 3) for stage, spent in clock.seconds.items()},
-        rate,
-        int(code),
-        redone,
-    )
+def _seal(folder: RunFolder, units: int, part: Part | None) -> bool:
+    """Give a run that is whole its final journal and summary; whether it is whole. Of several processes that
+    share a run the last one does it."""
+    done, _ = finished_units(folder.path, "size")
+    if len(done) < units or (part is not None and not folder.become_alone()):
+        return False
+    done, _ = finished_units(folder.path, "size")
+    if len(done) == units:
+        seal(folder.path, done)
+    return len(done) == units

@@ -3,17 +3,22 @@ into rows."""
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from wsis import ops
-from wsis.data.artifacts import make_folder, safe_join, write_bytes, write_png
+from wsis.data.artifacts import encode_png, make_folder, safe_join, write_bytes
 from wsis.errors import Code, DataFault, SystemFault
 from wsis.labels.cam_components import CamLabeller
 from wsis.labels.center_offset.labeller import CenterOffsetLabeller
@@ -21,10 +26,12 @@ from wsis.labels.irnet import Propagated
 from wsis.labels.labeller import Labeller
 from wsis.runtime.decode import Decoded, group_by_size, read_ahead
 from wsis.runtime.inputs import FrozenInputs, Unit
-from wsis.runtime.progress import StageClock, say
+from wsis.runtime.progress import RunLog, StageClock, say
 from wsis.runtime.shards import Row
 
-__all__ = ["LabelUnits", "Outputs"]
+__all__ = ["BatchLimit", "LabelUnits", "Outputs"]
+
+_BEHIND = 2
 
 
 @dataclass(frozen=True)
@@ -45,11 +52,12 @@ class Outputs:
 
 
 class LabelUnits:
-    """Gives the rows of unit after unit; an instance is the ``label_units`` of
-    :func:`wsis.runtime.job.run_job`.
+    """Gives the rows of unit after unit.
 
-    Images wait in groups of equal size until a batch is full or their unit ends; what a batch holds beside
-    an image does not change its result.
+    Pictures are decoded ahead in threads, wait in groups of equal size until a batch is full or their unit ends,
+    go through the nets and the propagation in the calling thread, and are turned into rows and files in threads
+    behind it, so that the device waits neither for the reader nor for the writer. What a batch holds beside an
+    image does not change its result.
 
     Args:
         labeller: nets and thresholds.
@@ -57,8 +65,10 @@ class LabelUnits:
         outputs: what to make.
         batch_size: most images that go through the nets together.
         workers: threads that decode.
-        clock: stages ``decode`` (waiting for pictures), ``nets``, ``labels`` and ``write``.
+        clock: stages ``decode``, ``nets``, ``kernels``, ``encode``, ``write`` in seconds of work, threads added
+            up, and ``wait``: how long the calling thread stood still for the others.
         root: paths of pictures in the rows are relative to it where they lie in it.
+        log: gets a line when memory does not suffice.
     """
 
     def __init__(
@@ -70,56 +80,77 @@ class LabelUnits:
         workers: int,
         clock: StageClock,
         root: str = "",
+        log: RunLog | None = None,
     ) -> None:
         self.labeller, self.inputs, self.outputs = labeller, inputs, outputs
-        self.batch_size, self.workers, self.clock = batch_size, workers, clock
+        self.batch_size, self.workers, self.clock, self.log = batch_size, workers, clock, log
         self.root = Path(root).resolve() if root else None
+        self._fits = BatchLimit(batch_size)
 
-    def __call__(self, units: Sequence[Unit], stopping: Callable[[], bool]) -> Iterator[tuple[Unit, list[Row]]]:
-        indices = (index for unit in units for index in unit.indices)
-        pictures = read_ahead(self._load, indices, self.workers, self.batch_size + 2 * self.workers)
-        with ThreadPoolExecutor(max(1, self.workers), thread_name_prefix="write") as pool:
-            try:
-                for unit in units:
-                    if stopping():
-                        return
-                    yield unit, self._unit(unit, pictures, pool)
-            finally:
-                pictures.close()
+    def __call__(
+        self, units: Iterable[Unit], stopping: Callable[[], bool], overdue: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[Unit, list[Row]]]:
+        """The rows of each unit.
+
+        Args:
+            units: taken from the iterable when their first picture is to be decoded.
+            stopping: asked before each unit; True ends the iteration.
+            overdue: asked before each batch; True drops the unit and ends the iteration.
+        """
+        begun: deque[Unit] = deque()
+        pictures = read_ahead(self._load, _indices(units, begun), self.workers, self.batch_size + 2 * self.workers)
+        writers = ThreadPoolExecutor(max(1, self.workers), thread_name_prefix="write")
+        encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        with writers, encoder, contextlib.closing(pictures):
+            while not stopping():
+                first = self._next(pictures)
+                if first is None:
+                    return
+                unit = begun.popleft()
+                rest = (self._next(pictures) for _ in range(unit.count - 1))
+                work = _Work(unit, encoder, writers)
+                try:
+                    rows = self._unit(work, itertools.chain([first], rest), overdue)
+                finally:
+                    work.cancel()
+                if rows is None:
+                    return
+                yield unit, rows
+
+    def _next(self, pictures: Iterator[Decoded[np.ndarray]]) -> Decoded[np.ndarray] | None:
+        start = time.perf_counter()
+        picture = next(pictures, None)
+        if picture is not None:
+            self.clock.add("decode", picture.seconds)
+            if self.workers:
+                self.clock.add("wait", time.perf_counter() - start)
+        return picture
 
     def _load(self, index: int) -> np.ndarray:
         if self.labeller.needs_tags and self.inputs.record(index).labels is None:
             raise DataFault(Code.E_LABEL, self.inputs.record(index).id, "read", "has no entry in the tag file")
         return self.inputs.load_image(index)
 
-    def _unit(self, unit: Unit, pictures: Iterator[Decoded[np.ndarray]], pool: ThreadPoolExecutor) -> list[Row]:
-        rows: dict[int, Row] = {}
-        files: list[Future] = []
-        for group in group_by_size(self._usable(unit, pictures, rows, files, pool), self.batch_size):
-            files += self._batch(group, rows, pool)
-        with self.clock("write"):
-            for future in files:
-                future.result()
-        return [rows[index] for index in unit.indices]
+    def _unit(
+        self, work: _Work, pictures: Iterator[Decoded[np.ndarray]], overdue: Callable[[], bool]
+    ) -> list[Row] | None:
+        for group in group_by_size(self._usable(work, pictures), self.batch_size):
+            if overdue():
+                return None
+            self._batch(group, work)
+        with self.clock("wait"):
+            work.finish()
+        return [work.rows[index] for index in work.unit.indices]
 
-    def _usable(
-        self,
-        unit: Unit,
-        pictures: Iterator[Decoded[np.ndarray]],
-        rows: dict[int, Row],
-        files: list[Future],
-        pool: ThreadPoolExecutor,
-    ) -> Iterator[Decoded[np.ndarray]]:
+    def _usable(self, work: _Work, pictures: Iterator[Decoded[np.ndarray]]) -> Iterator[Decoded[np.ndarray]]:
         """The pictures of a unit that have classes to look for; every picture gets its row."""
-        for _ in unit.indices:
-            with self.clock("decode"):
-                picture = next(pictures)
-            rows[picture.index] = row = self._row(picture)
+        for picture in pictures:
+            work.rows[picture.index] = row = self._row(picture)
             if row.status == "ok":
                 yield picture
             elif row.status == "ok_empty" and self.outputs.semantic:
                 empty = np.zeros((row.height, row.width), dtype=np.uint8)
-                files.append(pool.submit(self._write_map, row.image_id, empty))
+                work.write(self._write_map, row.image_id, empty)
 
     def _row(self, picture: Decoded[np.ndarray]) -> Row:
         """The row of a picture before it is labelled."""
@@ -139,31 +170,45 @@ class LabelUnits:
         inside = self.root is not None and path.resolve().is_relative_to(self.root)
         return path.resolve().relative_to(self.root).as_posix() if inside else str(path)
 
-    def _batch(self, group: list[Decoded[np.ndarray]], rows: dict[int, Row], pool: ThreadPoolExecutor) -> list[Future]:
+    def _batch(self, group: list[Decoded[np.ndarray]], work: _Work) -> None:
         """Label images of one size; halves the batch, and at last leaves the GPU, when memory does not
-        suffice."""
+        suffice. Pictures of that size and larger ones then come in batches that fitted."""
+        height, width = group[0].value.shape[:2]
+        step = self._fits.at(height * width)
+        if step < len(group):
+            for start in range(0, len(group), step):
+                self._batch(group[start : start + step], work)
+            return
         try:
-            return self._label(group, rows, pool)
+            self._label(group, work)
         except torch.OutOfMemoryError:
-            device = self.labeller.device
             torch.cuda.empty_cache()
-            middle = len(group) // 2
-            if middle:
-                say(f"label: {len(group)} images do not fit into the GPU's memory, going on with {middle}")
-                return self._batch(group[:middle], rows, pool) + self._batch(group[middle:], rows, pool)
-            row = rows[group[0].index]
-            say(f"label: {row.image_id} ({row.height}x{row.width}) does not fit into the GPU's memory: CPU")
-            self.labeller.to("cpu")
-            try:
-                return self._label(group, rows, pool)
-            finally:
-                self.labeller.to(device)
+            self._fits.failed(height * width, len(group))
+            self._tell_memory(len(group), height, width)
+            if len(group) > 1:
+                self._batch(group, work)
+            else:
+                self._on_cpu(group, work)
         except MemoryError as error:
-            height, width = group[0].value.shape[:2]
             raise SystemFault(f"out of memory at {len(group)} images of {height}x{width}: {error}") from error
 
-    def _label(self, group: list[Decoded[np.ndarray]], rows: dict[int, Row], pool: ThreadPoolExecutor) -> list[Future]:
-        members = [rows[picture.index] for picture in group]
+    def _on_cpu(self, group: list[Decoded[np.ndarray]], work: _Work) -> None:
+        device = self.labeller.device
+        self.labeller.to("cpu")
+        try:
+            self._label(group, work)
+        finally:
+            self.labeller.to(device)
+
+    def _tell_memory(self, images: int, height: int, width: int) -> None:
+        then = f"batches of {images // 2}" if images > 1 else "this one on the CPU"
+        count = f"{images} images" if images > 1 else "1 image"
+        say(f"label: {count} of {height}x{width} do not fit into the GPU's memory; going on with {then}")
+        if self.log is not None:
+            self.log.write("memory", {"images": images, "height": height, "width": width, "then": then})
+
+    def _label(self, group: list[Decoded[np.ndarray]], work: _Work) -> None:
+        members = [work.rows[picture.index] for picture in group]
         size = (members[0].height, members[0].width)
         with self.clock("nets"):
             images = [torch.from_numpy(picture.value).permute(2, 0, 1) for picture in group]
@@ -171,38 +216,110 @@ class LabelUnits:
             fields = self.labeller.fields(images, classes)
             good = fields.finite()
             finite = good.tolist()
-        with self.clock("labels"):
+        with self.clock("kernels"):
             if not all(finite):
-                for row, fine in zip(members, finite):
-                    if not fine:
-                        row.status, row.code = "skipped", Code.E_NUMERIC.value
-                        row.text = "the nets gave values that are not finite"
-                members = [row for row, fine in zip(members, finite) if fine]
                 fields = fields.select(good)
-            if not members:
-                return []
+            fine = [row for row, keep in zip(members, finite) if keep]
             outputs = self.outputs
-            made = self.labeller.spread(fields, size, instances=outputs.instances, semantic=bool(outputs.semantic))
-            if outputs.instances:
-                fill_rows(members, made)
-            maps = made.semantic.to(torch.uint8).cpu().numpy() if outputs.semantic else None
-            files = []
-            for b, row in enumerate(members):
+            made = None
+            if fine:
+                made = self.labeller.spread(fields, size, instances=outputs.instances, semantic=bool(outputs.semantic))
+        for row, keep in zip(members, finite):
+            if not keep:
+                row.status, row.code = "skipped", Code.E_NUMERIC.value
+                row.text = "the nets gave values that are not finite"
+        if made is not None:
+            with self.clock("wait"):
+                work.encode(self._encode, work, fine, fields, made)
+
+    def _encode(self, work: _Work, rows: list[Row], fields: Any, made: Propagated) -> None:
+        """Rows and files of a batch; runs in a thread behind the nets."""
+        with self.clock("encode"):
+            if self.outputs.instances:
+                fill_rows(rows, made)
+            maps = made.semantic.to(torch.uint8).cpu().numpy() if self.outputs.semantic else None
+            for b, row in enumerate(rows):
                 if maps is not None:
-                    if not outputs.instances and not maps[b].any():
+                    if not self.outputs.instances and not maps[b].any():
                         row.status = "ok_empty"
-                    files.append(pool.submit(self._write_map, row.image_id, maps[b]))
-                if outputs.fields:
-                    files.append(pool.submit(self._write_fields, row.image_id, fields.arrays(b, made)))
-        return files
+                    work.write(self._write_map, row.image_id, maps[b])
+                if self.outputs.fields:
+                    work.write(self._write_fields, row.image_id, fields.arrays(b, made))
 
     def _write_map(self, image_id: str, semantic: np.ndarray) -> None:
-        write_png(_target(self.outputs.semantic, image_id, ".png"), semantic, self.outputs.palette)
+        with self.clock("encode"):
+            data = encode_png(semantic, self.outputs.palette)
+        with self.clock("write"):
+            write_bytes(_target(self.outputs.semantic, image_id, ".png"), data)
 
     def _write_fields(self, image_id: str, arrays: dict[str, np.ndarray]) -> None:
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
-        write_bytes(_target(self.outputs.fields, image_id, ".npz"), buffer.getvalue())
+        with self.clock("encode"):
+            np.savez_compressed(buffer, **arrays)
+        with self.clock("write"):
+            write_bytes(_target(self.outputs.fields, image_id, ".npz"), buffer.getvalue())
+
+
+class _Work:
+    """What is under way for one unit.
+
+    Args:
+        unit: the unit.
+        encoder: one thread that turns batches into rows.
+        writers: threads that make and write files.
+    """
+
+    def __init__(self, unit: Unit, encoder: ThreadPoolExecutor, writers: ThreadPoolExecutor) -> None:
+        self.unit = unit
+        self.rows: dict[int, Row] = {}
+        self._encoder, self._writers = encoder, writers
+        self._batches: deque[Future[None]] = deque()
+        self._files: deque[Future[None]] = deque()
+
+    def encode(self, function: Callable[..., None], *args: Any) -> None:
+        """Have a batch encoded; waits while too many are under way."""
+        while len(self._batches) >= _BEHIND:
+            self._batches.popleft().result()
+        self._batches.append(self._encoder.submit(function, *args))
+
+    def write(self, function: Callable[..., None], *args: Any) -> None:
+        """Have a file written."""
+        while self._files and self._files[0].done():
+            self._files.popleft().result()
+        self._files.append(self._writers.submit(function, *args))
+
+    def finish(self) -> None:
+        """Wait until all is done; raises what went wrong."""
+        for queue in (self._batches, self._files):
+            while queue:
+                queue.popleft().result()
+
+    def cancel(self) -> None:
+        """Drop what has not begun and wait for the rest, whose errors no longer matter."""
+        for queue in (self._batches, self._files):
+            for future in queue:
+                future.cancel()
+            wait(queue)
+
+
+class BatchLimit:
+    """How many images of a size fitted into the device's memory.
+
+    Args:
+        most: where nothing is known.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._known: dict[int, int] = {}
+
+    def at(self, pixels: int) -> int:
+        """Images of ``pixels`` pixels that may go together."""
+        return min((limit for size, limit in self._known.items() if size <= pixels), default=self.most)
+
+    def failed(self, pixels: int, images: int) -> None:
+        """``images`` together did not fit."""
+        self._known[pixels] = max(1, images // 2)
 
 
 def fill_rows(rows: Sequence[Row], made: Propagated) -> None:
@@ -220,6 +337,13 @@ def fill_rows(rows: Sequence[Row], made: Propagated) -> None:
     for row in rows:
         if not row.label:
             row.status = "ok_empty"
+
+
+def _indices(units: Iterable[Unit], begun: deque[Unit]) -> Iterator[int]:
+    """The places of the pictures of all units; a unit is put into ``begun`` before its first one."""
+    for unit in units:
+        begun.append(unit)
+        yield from unit.indices
 
 
 def _target(folder: str, image_id: str, suffix: str) -> Path:

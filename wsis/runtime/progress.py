@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,13 +23,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["RunLog", "StageClock", "Watch"]
+__all__ = ["RunLog", "StageClock", "Watch", "say", "stage_shares"]
 
 _PLAIN_SECONDS = 10.0
 
 
 class StageClock:
-    """Seconds spent in named stages.
+    """Seconds spent in named stages; threads may work at several at a time.
 
     Attributes:
         seconds: by stage.
@@ -36,9 +37,11 @@ class StageClock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     def add(self, stage: str, seconds: float) -> None:
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        with self._lock:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
     @contextlib.contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -49,9 +52,20 @@ class StageClock:
             self.add(stage, time.perf_counter() - start)
 
     def shares(self) -> str:
-        """``decode 12 %, nets 70 %, labels 18 %``."""
-        total = sum(self.seconds.values()) or 1.0
-        return ", ".join(f"{stage} {100 * spent / total:.0f} %" for stage, spent in self.seconds.items())
+        """See :func:`stage_shares`."""
+        with self._lock:
+            return stage_shares(dict(self.seconds))
+
+
+def stage_shares(seconds: Mapping[str, float]) -> str:
+    """``decode 12 %, nets 70 %, kernels 18 %``, of the seconds of work; waiting is no work and is named in
+    seconds."""
+    work = {stage: spent for stage, spent in seconds.items() if stage != "wait"}
+    total = sum(work.values()) or 1.0
+    parts = [f"{stage} {100 * spent / total:.0f} %" for stage, spent in work.items()]
+    if "wait" in seconds:
+        parts.append(f"nets waited {seconds['wait']:.1f} s")
+    return ", ".join(parts)
 
 
 class RunLog:

@@ -21,10 +21,12 @@ from wsis.data.artifacts import file_sha256, make_folder, write_with
 from wsis.data.categories import Categories
 from wsis.data.run_folder import RunFolder
 from wsis.errors import ConfigError
+from wsis.runtime.ledger import ShardEntry, read_entries, run_entries, shard_path, verify_shard
 
 __all__ = [
     "Row",
     "ShardEntry",
+    "adopt_shard",
     "iterate_rows",
     "read_entries",
     "read_shard",
@@ -92,35 +94,6 @@ class Row:
         return [{"size": [self.height, self.width], "counts": counts} for counts in self.counts]
 
 
-@dataclass(frozen=True)
-class ShardEntry:
-    """A finished shard as the journal knows it.
-
-    Attributes:
-        unit: number of the work unit; first, count: its range in the input list.
-        size, sha256: of the file.
-        instances: rows of all its instance columns together.
-        status: how many images ended in which status.
-        codes: how many images were skipped for which reason.
-    """
-
-    unit: int
-    first: int
-    count: int
-    size: int
-    sha256: str
-    instances: int
-    status: dict[str, int]
-    codes: dict[str, int]
-
-    def to_json(self) -> dict[str, Any]:
-        return {item.name: getattr(self, item.name) for item in fields(self)}
-
-
-def shard_path(run: str | Path, unit: int) -> Path:
-    return Path(run) / "shards" / f"shard-{unit:06d}.parquet"
-
-
 def write_shard(run: str | Path, unit: int, first: int, rows: Sequence[Row], fingerprint: str) -> ShardEntry:
     """Write the rows of one unit, whole or not at all; returns what the journal is to say about it."""
     path = shard_path(run, unit)
@@ -130,6 +103,26 @@ def write_shard(run: str | Path, unit: int, first: int, rows: Sequence[Row], fin
     note = {"fingerprint": fingerprint, "unit": unit, "first": first, "rows": rows_sha256(_rows(table))}
     table = table.replace_schema_metadata({"wsis": json.dumps(note, sort_keys=True)})
     write_with(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    return _entry(path, unit, first, rows)
+
+
+def adopt_shard(run: str | Path, unit: int, first: int, count: int, fingerprint: str) -> ShardEntry | None:
+    """The entry of a shard that was written whole by a process that died before it could say so in its journal;
+    None where there is none, or it is not the one that is wanted."""
+    path = shard_path(run, unit)
+    if not path.exists():
+        return None
+    try:
+        rows, note = read_shard(path)
+    except ConfigError:
+        return None
+    wanted = (fingerprint, unit, first, count)
+    if (note.get("fingerprint"), note.get("unit"), note.get("first"), len(rows)) != wanted:
+        return None
+    return _entry(path, unit, first, rows)
+
+
+def _entry(path: Path, unit: int, first: int, rows: Sequence[Row]) -> ShardEntry:
     return ShardEntry(
         unit,
         first,
@@ -162,25 +155,6 @@ def read_shard(path: str | Path) -> tuple[list[Row], dict[str, Any]]:
     return rows, note
 
 
-def verify_shard(run: str | Path, entry: ShardEntry, how: str = "hash") -> str | None:
-    """Why a shard is not what the journal says, or None if it is; ``how`` is ``size`` or ``hash``."""
-    path = shard_path(run, entry.unit)
-    if not path.is_file():
-        return "is missing"
-    size = path.stat().st_size
-    if size != entry.size:
-        return f"has {size} bytes, expected {entry.size}"
-    if how == "hash" and file_sha256(path) != entry.sha256:
-        return f"does not have sha256 {entry.sha256[:12]}..."
-    return None
-
-
-def read_entries(journal: Iterable[dict[str, Any]]) -> dict[int, ShardEntry]:
-    """The newest entry of every unit in a journal."""
-    names = [item.name for item in fields(ShardEntry)]
-    return {row["unit"]: ShardEntry(*(row[name] for name in names)) for row in journal if "unit" in row}
-
-
 def iterate_rows(run: str | Path, *, incomplete: bool = False) -> Iterator[Row]:
     """The rows of a label run in the order of its input list.
 
@@ -193,7 +167,7 @@ def iterate_rows(run: str | Path, *, incomplete: bool = False) -> Iterator[Row]:
     """
     run = Path(run)
     parts = _parts(run)
-    entries = read_entries(_journal_rows(run / "journal.jsonl"))
+    entries = run_entries(run)
     missing = [unit for unit in range(parts["units"]) if unit not in entries]
     if missing and not incomplete:
         raise ConfigError(
@@ -201,9 +175,6 @@ def iterate_rows(run: str | Path, *, incomplete: bool = False) -> Iterator[Row]:
             f"(the first is {missing[0]}); give the label command again to finish it"
         )
     for unit in sorted(entries):
-        problem = verify_shard(run, entries[unit], "size")
-        if problem:
-            raise ConfigError(f"{shard_path(run, unit)} {problem}; give the label command again to redo it")
         yield from read_shard(shard_path(run, unit))[0]
 
 
@@ -230,19 +201,6 @@ def _parts(run: Path) -> dict[str, Any]:
 
 def _rows(table: pa.Table) -> list[Row]:
     return [Row(*values) for values in zip(*(table.column(name).to_pylist() for name in _SCHEMA.names))]
-
-
-def _journal_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a journal, read without touching it; a torn last line is left out."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), start=1):
-        try:
-            yield json.loads(line)
-        except ValueError as error:
-            raise ConfigError(f"{path}:{number}: not a JSON object; the journal is damaged") from error
 
 
 def _count(values: Iterable[str]) -> dict[str, int]:

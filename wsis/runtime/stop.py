@@ -1,14 +1,17 @@
-"""Asking a run to stop: the first signal lets it finish its unit, the second ends it at once."""
+"""Asking a run to stop: the first signal lets it finish its unit if that does not take long, else drops it; the
+second ends the run at once."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 __all__ = ["StopRequest"]
 
+_GRACE = 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -19,9 +22,17 @@ class StopRequest:
         asked: whether a signal has come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float = _GRACE) -> None:
         self.asked = False
+        self.grace = grace
+        self._since = 0.0
         self._before: dict[int, Any] = {}
+
+    @property
+    def overdue(self) -> bool:
+        """Whether what was in hand when the signal came has had its ``grace`` seconds: batch systems kill soon
+        after they have asked."""
+        return self.asked and time.monotonic() - self._since > self.grace
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
@@ -37,4 +48,4 @@ class StopRequest:
     def _caught(self, number: int, _frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
-        self.asked = True
+        self.asked, self._since = True, time.monotonic()

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from wsis import __version__
-from wsis.data.artifacts import fingerprint
+from wsis.data.artifacts import fingerprint, remove_stale
 from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
 from wsis.data.image_set import ImageSet
@@ -30,7 +30,10 @@ from wsis.runtime.faults import FaultCount
 from wsis.runtime.inputs import freeze_inputs, split_units
 from wsis.runtime.job import JobResult, run_job
 from wsis.runtime.label_units import LabelUnits, Outputs
-from wsis.runtime.progress import StageClock, say
+from wsis.runtime.local_engine import LocalEngine
+from wsis.runtime.parts import local_rank, parse_part
+from wsis.runtime.progress import RunLog, StageClock, say, stage_shares
+from wsis.runtime.stop import StopRequest
 from wsis.training.checkpoint import load_network, network_problem, read_meta
 
 __all__ = ["Config", "Result", "run"]
@@ -71,6 +74,8 @@ class Config:
         dump_fields: folder for activation maps, boundary, displacement and walk of every image (npz); empty
         = none. max_faults: most images that may fail; null = 1 % of those seen, but at least 10.
         verify: how shards that are there are checked before work: hash or size.
+        shard: do only the i-th (from 0) of n parts of the run, as i/n, beside other processes that do the others;
+            auto takes i and n from torchrun or SLURM, and the GPU of that number. Empty = all of it.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -96,6 +101,7 @@ class Config:
     dump_fields: str = ""
     max_faults: int | None = None
     verify: str = "hash"
+    shard: str = ""
 
     def __post_init__(self) -> None:
         problems = Problems()
@@ -122,6 +128,8 @@ class Config:
             problems.add("max_faults", f"got {self.max_faults}, expected at least 0")
         if self.verify not in ("hash", "size"):
             problems.add("verify", f"got {self.verify!r}, expected hash or size")
+        with problems.collecting():
+            parse_part(self.shard)
         problems.raise_if_any()
 
 
@@ -133,16 +141,19 @@ class Result:
         out: the run's folder.
         job: counts, reasons, times.
         exit_code: of the command.
+        part: ``i/n`` where only a part was to be done.
     """
 
     out: Path
     job: JobResult
     exit_code: int
+    part: str = ""
 
     def summary(self) -> str:
         job = self.job
+        of = f" of part {self.part}" if self.part else ""
         lines = [
-            f"{job.images} images in {self.out}: {job.ok} labelled with {job.instances} instances, "
+            f"{job.images} images{of} in {self.out}: {job.ok} labelled with {job.instances} instances, "
             f"{job.ok_empty} without any, {job.skipped} skipped",
         ]
         if job.reasons:
@@ -150,9 +161,13 @@ class Result:
             faults.add(0, job.reasons)
             lines += ["skipped:", faults.histogram()]
         if sum(job.seconds.values()):
-            total = sum(job.seconds.values())
-            parts = ", ".join(f"{name} {100 * spent / total:.0f} %" for name, spent in job.seconds.items())
-            lines.append(f"{job.rate:.2f} images/s; {parts}")
+            lines.append(f"{job.rate:.2f} images/s; {stage_shares(job.seconds)}")
+        if self.part and job.whole:
+            lines.append("all parts are done, the run is whole")
+        if self.part and not job.whole and self.exit_code in (0, 3):
+            lines.append("this part is done; the run is whole when the others are")
+        if job.elsewhere:
+            lines.append(f"{job.elsewhere} units of this part are being done by another process")
         left = job.images - job.ok - job.ok_empty - job.skipped
         if self.exit_code == 75:
             lines.append(f"stopped with {left} images to do; the same command goes on")
@@ -169,25 +184,35 @@ def run(config: Config) -> Result:
         SystemFault: the machine failed; the same call resumes.
     """
     data = _check(config)
-    device = choose_device(config.device)
+    device = choose_device(config.device, local_rank() if config.shard == "auto" else None)
     labeller = _labeller(config, data, device)
     for note in data.notes:
         say(f"label: {note}")
-    clock = StageClock()
-    with RunFolder(config.out, "label", _parts(config, data, device.type)) as folder:
+    clock, part = StageClock(), parse_part(config.shard)
+    with (
+        StopRequest() as stop,
+        RunFolder(config.out, "label", _parts(config, data, device.type), shared=part is not None) as folder,
+    ):
+        for other in (config.semantic, config.dump_fields):
+            if other and Path(other).is_dir():
+                remove_stale(other, alone=part is None)
         inputs = freeze_inputs(folder.path, data)
+        log = RunLog(folder.path / (f"log-{part.name}.jsonl" if part else "log.jsonl"))
         outputs = Outputs(config.instances, config.semantic, config.dump_fields, data.categories.palette())
-        units = LabelUnits(labeller, inputs, outputs, config.batch_size, config.workers, clock, config.data.root)
+        units = LabelUnits(labeller, inputs, outputs, config.batch_size, config.workers, clock, config.data.root, log)
         job = run_job(
             folder,
             len(data),
             config.unit_size,
-            units,
+            LocalEngine(folder.path, folder.fingerprint, units, clock, shared=part is not None),
+            stop,
+            log=log,
+            part=part,
             max_faults=config.max_faults,
             clock=clock,
             verify=config.verify,
         )
-    return Result(Path(config.out), job, job.exit_code)
+    return Result(Path(config.out), job, job.exit_code, str(part or ""))
 
 
 def _labeller(
@@ -259,6 +284,7 @@ def _parts(config: Config, data: ImageSet, device: str) -> dict[str, Any]:
         "workers",
         "max_faults",
         "verify",
+        "shard",
         "device",
         "cam_weights",
         "irnet_weights",
