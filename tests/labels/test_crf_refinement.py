@@ -84,7 +84,7 @@ def test_instances_and_semantic_maps_take_it_from_their_config():
     if image is None:
         image = torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     plain = irnet.semantic_from_cam(cams, classes, boundary, size)
-    refined = irnet.semantic_from_cam(cams, classes, boundary, size, irnet.Config(crf=0.6), image)
+    refined = irnet.semantic_from_cam(cams, classes, boundary, size, irnet.Config(semantic_crf=0.6), image)
     assert not torch.equal(plain, refined)
     assert set(refined.unique().tolist()) <= set(plain.unique().tolist())
     made = irnet.instances_from_cam(cams, classes, boundary, displacement, size, irnet.Config(crf=0.6), image)
@@ -96,8 +96,8 @@ def test_instances_and_semantic_maps_take_it_from_their_config():
 def test_a_photograph_that_is_missing_or_wrong_is_refused(image):
     cams = torch.rand(1, 10, 12)
     fields = cams, torch.tensor([0]), torch.rand(10, 12)
-    with pytest.raises(ValueError, match=r"crf = 0.5 needs image as \[3, 40, 48\] uint8, got"):
-        irnet.semantic_from_cam(*fields, (40, 48), irnet.Config(crf=0.5), image)
+    with pytest.raises(ValueError, match=r"semantic_crf = 0.5 needs image as \[3, 40, 48\] uint8, got"):
+        irnet.semantic_from_cam(*fields, (40, 48), irnet.Config(semantic_crf=0.5), image)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.0, float("nan")])

@@ -53,7 +53,8 @@ class Config:
         min_area: a component smaller than this share of the image gets score 0.
         score: max, the largest value of a component as in the paper, or mean, which ranks those of different images
             better where boundaries are soft.
-        crf: trust in the maps when a dense CRF draws them to the photograph's edges; 0 = no CRF, as in the paper.
+        crf: trust in the instances when a dense CRF draws them to the photograph's edges; 0 = no CRF, as in the paper.
+        semantic_crf: the same for semantic maps.
     """
 
     background: float = 0.25
@@ -67,6 +68,7 @@ class Config:
     min_area: float = 0.01
     score: str = "max"
     crf: float = 0.0
+    semantic_crf: float = 0.0
 
     def __post_init__(self) -> None:
         limits = {
@@ -80,6 +82,7 @@ class Config:
             "walk_tol": (1e-8, 0.1),
             "min_area": (0.0, 1.0),
             "crf": (0.0, 0.999),
+            "semantic_crf": (0.0, 0.999),
         }
         problems = [
             f"irnet.Config: {name} = {getattr(self, name)!r}, expected {low:g} to {high:g}"
@@ -154,7 +157,7 @@ def instances_from_cam(
         got = list(displacement.shape) if isinstance(displacement, Tensor) else type(displacement).__name__
         raise ValueError(f"{owner}: displacement must be [2, h, w] with [h, w] = {list(boundary.shape)}, got {got}")
     index = torch.zeros_like(classes)
-    images = _image_for_crf(owner, image, size, config or Config())
+    images = _image_for_crf(owner, image, size, "crf", config or Config())
     fields = boundary[None].float(), displacement[None].float()
     made = propagate(cams, classes, index, *fields, size, config or Config(), images=images)
     return made.instances.to_instances()[0]
@@ -178,7 +181,7 @@ def semantic_from_cam(
     if classes.numel() and int(classes.max()) > 253:
         raise ValueError(f"{owner}: classes must be at most 253 to fit a uint8 map, got {int(classes.max())}")
     index = torch.zeros_like(classes)
-    images = _image_for_crf(owner, image, size, config or Config())
+    images = _image_for_crf(owner, image, size, "semantic_crf", config or Config())
     made = propagate(cams, classes, index, boundary[None].float(), None, size, config or Config(), images=images)
     return made.semantic[0].to(torch.uint8)
 
@@ -206,7 +209,7 @@ def propagate(
         size: ``(H, W)`` of every image.
         config: thresholds.
         semantic: make the semantic maps beside the instances.
-        images: ``[B, 3, H, W]`` uint8 RGB, needed where ``config.crf`` is above 0.
+        images: ``[B, 3, H, W]`` uint8 RGB, needed where ``config.crf`` or ``config.semantic_crf`` is above 0.
     """
     seeds, rows, pieces = [], [], 0
     if displacement is not None:
@@ -243,8 +246,8 @@ def propagate(
         )
     if semantic or displacement is None:
         winner, _ = _winners(walked[pieces:], of_image[pieces:], batch, size, config.semantic_background)
-        if config.crf > 0:
-            winner = crf_refinement(images, winner, of_image[pieces:], config.crf)
+        if config.semantic_crf > 0:
+            winner = crf_refinement(images, winner, of_image[pieces:], config.semantic_crf)
         maps = torch.cat([classes.new_zeros(1), of_class[pieces:] + 1])[winner]
     return Propagated(instances, area, box, maps, pieces, walked, of_image, of_class)
 
@@ -407,13 +410,13 @@ def _one_image(
     return cams.float(), classes.long(), size
 
 
-def _image_for_crf(owner: str, image: Tensor | None, size: tuple[int, int], config: Config) -> Tensor | None:
+def _image_for_crf(owner: str, image: Tensor | None, size: tuple[int, int], name: str, config: Config) -> Tensor | None:
     """The photograph as a batch of one where the CRF needs it."""
-    if config.crf == 0:
+    trust = getattr(config, name)
+    if trust == 0:
         return None
     if not isinstance(image, Tensor) or image.dtype != torch.uint8 or tuple(image.shape) != (3, *size):
         got = f"{image.dtype} {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
-        raise ValueError(
-            f"{owner}: config.crf = {config.crf:g} needs image as [3, {size[0]}, {size[1]}] uint8, got {got}"
-        )
+        want = f"[3, {size[0]}, {size[1]}] uint8"
+        raise ValueError(f"{owner}: config.{name} = {trust:g} needs image as {want}, got {got}")
     return image[None]

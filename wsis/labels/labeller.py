@@ -130,7 +130,8 @@ class Labeller:
         flat = torch.tensor([number for item in classes for number in item], dtype=torch.int64)
         cams = torch.cat([item.strided for item in maps])
         fields = (flat.to(cams.device), index.to(cams.device), torch.cat(boundary), torch.cat(displacement))
-        return Fields(cams, *fields, torch.stack(list(images)).to(cams.device) if self.config.crf > 0 else None)
+        with_crf = self.config.crf > 0 or self.config.semantic_crf > 0
+        return Fields(cams, *fields, torch.stack(list(images)).to(cams.device) if with_crf else None)
 
     @torch.no_grad()
     def spread(
