@@ -95,12 +95,27 @@ def test_a_table_and_a_folder_say_the_same(tmp_path):
     assert not table.has("c")
 
 
+def test_values_of_a_table_are_looked_at_like_those_of_a_file(tmp_path):
+    text = "image,x,y,class,confidence\na,1,2,ball,0.5\nb,nan,2,0,0.5\nc,1,2,9,0.5\nd,1,1e400,ball,1\ne,5,50,ball,1\n"
+    source = open_points(put(tmp_path, text, "points.csv"), CATEGORIES)
+    assert source.read("a", SIZE).rows == ((1, 2, 0, 0.5),)
+    faults = {"b": "points.csv:3: 'nan 2 0 0.5'", "c": "class 9", "d": "points.csv:5", "e": "swapped", "f": "no points"}
+    for name, words in faults.items():
+        with pytest.raises(DataFault) as caught:
+            source.read(name, SIZE)
+        assert words in caught.value.text
+        assert caught.value.subject == name
+
+
 def test_every_problem_of_a_table_is_named(tmp_path):
     path = put(tmp_path, "image,x,y,class\na,1,2,bal\na,1,2\nb,3,4,1\n", "points.csv")
     with pytest.raises(ConfigError) as caught:
         open_points(path, CATEGORIES)
     assert "points.csv:3: has 3 columns, expected 4" in str(caught.value)
-    assert "bal" in str(caught.value)
+    assert "points.csv:2: class 'bal' is unknown: did you mean 'ball'?" in str(caught.value)
+    put(tmp_path, "image,x,y,class\na,1,2,ball\na,1,2,1", "points.csv")
+    with pytest.raises(ConfigError, match=r"points\.csv:3: does not end with a newline; was the file cut off\?"):
+        open_points(path, CATEGORIES)
     put(tmp_path, "image;x;y;class\n", "points.csv")
     with pytest.raises(ConfigError, match=r"points\.csv:1: header is"):
         open_points(path, CATEGORIES)

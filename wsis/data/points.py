@@ -1,8 +1,12 @@
-"""Point cues: files with one point per line, or one table for all images.
+"""Point cues: files with one point per line, one table for all images, or what annotation tools write.
 
-A folder holds ``<id>.txt`` per image, with lines ``x y class confidence`` (pixels, from the top left; class from 0;
-what BESTIE's published code writes and reads). A table is a CSV file with the header ``image,x,y,class`` and
-optionally ``confidence``, whose classes are names or numbers. Points on row 0 or column 0 are points like others.
+* A folder holds ``<id>.txt`` per image, with lines ``x y class confidence`` (pixels, from the top left; class from
+  0; what BESTIE's published code writes and reads), or ``<id>.json`` of LabelMe, of which the points count.
+* A table is a CSV file with the header ``image,x,y,class`` and optionally ``confidence``, whose classes are names or
+  numbers.
+* A JSON file is an export of Label Studio with key points.
+
+Points on row 0 or column 0 are points like others.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from pathlib import Path
 from wsis.data.atomic import PathLike, make_folder, safe_join, write_bytes
 from wsis.data.categories import Categories
 from wsis.data.lists import read_text
+from wsis.data.point_annotations import RawPoints, class_number, read_label_studio, read_labelme
 from wsis.errors import Code, ConfigError, DataFault, Problems
 
 __all__ = ["ImagePoints", "PointSource", "open_points", "point_lines", "read_points", "write_point_table"]
@@ -33,7 +38,7 @@ class ImagePoints:
     Attributes:
         rows: ``(x, y, class, confidence)`` in the order of the file, ``x`` and ``y`` whole pixels inside the image.
         notes: how many were left out, by reason: ``outside``, ``duplicate``, ``class not in image labels``,
-            ``two classes on one pixel``.
+            ``two classes on one pixel``, ``not a point``.
     """
 
     rows: tuple[tuple[int, int, int, float], ...] = ()
@@ -48,28 +53,28 @@ class PointSource:
     """Points by image id, from a folder or a table.
 
     Args:
-        folder: with ``<id>.txt``; or None.
-        table: raw rows with the place they come from, by id; or None.
+        folder: with ``<id>.txt`` or ``<id>.json``; or None.
+        table: the points by id; or None.
         where: what to name in errors.
-        num_classes: classes are ``0..num_classes - 1``.
+        categories: the classes.
         missing: ``refuse`` an image without an entry (``E_MISSING``), or take it as ``empty``.
     """
 
     def __init__(
         self,
         folder: Path | None,
-        table: Mapping[str, Sequence[tuple[str, tuple[str, ...]]]] | None,
+        table: Mapping[str, RawPoints] | None,
         where: str,
-        num_classes: int,
+        categories: Categories,
         missing: str = "refuse",
     ):
         self.folder, self.table, self.where = folder, table, where
-        self.num_classes, self.missing = num_classes, missing
+        self.categories, self.missing = categories, missing
 
     def has(self, image_id: str) -> bool:
         """Whether there is an entry, which may be empty."""
         if self.folder is not None:
-            return safe_join(self.folder, image_id + ".txt").is_file()
+            return any(self._file(image_id, suffix).is_file() for suffix in (".txt", ".json"))
         return image_id in self.table
 
     def read(self, image_id: str, size: tuple[int, int], labels: Sequence[int] | None = None) -> ImagePoints:
@@ -82,25 +87,34 @@ class PointSource:
             if self.missing == "empty":
                 return ImagePoints()
             raise DataFault(Code.E_MISSING, image_id, "points", f"has no points in {self.where}")
-        if self.folder is not None:
-            return read_points(safe_join(self.folder, image_id + ".txt"), size, self.num_classes, labels)
-        return _usable(self.table[image_id], image_id, size, self.num_classes, labels)
+        if self.folder is None:
+            return _usable(self.table[image_id], image_id, size, len(self.categories), labels)
+        lines, labelme = self._file(image_id, ".txt"), self._file(image_id, ".json")
+        if lines.is_file():
+            return read_points(lines, size, len(self.categories), labels)
+        return _usable(read_labelme(labelme, self.categories), labelme, size, len(self.categories), labels)
+
+    def _file(self, image_id: str, suffix: str) -> Path:
+        return safe_join(self.folder, image_id + suffix)
 
 
 def open_points(path: PathLike, categories: Categories, missing: str = "refuse") -> PointSource:
-    """A folder of points files, or a CSV table.
+    """A folder of points files, a CSV table, or an export of Label Studio.
 
     Raises:
-        ConfigError: neither; a table with a wrong header, lines of another length or unknown classes: all named.
+        ConfigError: none of them; a table with a wrong header, lines of another length or unknown classes: all named.
     """
     path = Path(path)
     if missing not in ("refuse", "empty"):
         raise ConfigError(f"points: missing = {missing!r}, expected refuse or empty")
     if path.is_dir():
-        return PointSource(path, None, str(path), len(categories), missing)
-    if path.suffix.lower() != ".csv":
-        raise ConfigError(f"points: {path} is neither a folder of <id>.txt nor a .csv table (from {Path.cwd()})")
-    return PointSource(None, _read_table(path, categories), str(path), len(categories), missing)
+        return PointSource(path, None, str(path), categories, missing)
+    readers = {".csv": _read_table, ".json": read_label_studio}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        what = "neither a folder of <id>.txt or <id>.json nor a .csv or .json file"
+        raise ConfigError(f"points: {path} is {what} (from {Path.cwd()})")
+    return PointSource(None, reader(path, categories), str(path), categories, missing)
 
 
 def read_points(
@@ -126,7 +140,7 @@ def read_points(
     if lines.pop():
         raise DataFault(Code.E_TRUNCATED, path, "points", f"line {len(lines) + 1} does not end with a newline")
     rows = [(f"line {number}", tuple(line.split())) for number, line in enumerate(lines, 1) if line.strip()]
-    return _usable(rows, path, size, num_classes, labels)
+    return _usable(RawPoints(tuple(rows)), path, size, num_classes, labels)
 
 
 def point_lines(rows: Iterable[Sequence[float]]) -> bytes:
@@ -148,16 +162,20 @@ def write_point_table(path: PathLike, rows: Mapping[str, Sequence[Sequence[float
 
 
 def _usable(
-    rows: Sequence[tuple[str, tuple[str, ...]]],
+    points: RawPoints,
     owner: PathLike,
     size: tuple[int, int],
     num_classes: int,
     labels: Sequence[int] | None,
 ) -> ImagePoints:
     """Parse and look at every row; what is merely of no use is counted, what cannot be right is a fault."""
+    rows = points.rows
     if len(rows) > MAX_POINTS:
         raise DataFault(Code.E_TOO_LARGE, owner, "points", f"has {len(rows):,} points, expected at most {MAX_POINTS:,}")
-    notes: Counter[str] = Counter()
+    if points.size is not None and points.size != tuple(size):
+        text = f"was annotated at {points.size[0]} x {points.size[1]}, the image has {size[0]} x {size[1]}"
+        raise DataFault(Code.E_SHAPE, owner, "points", text)
+    notes: Counter[str] = Counter({"not a point": points.passed})
     kept: dict[tuple[int, int, int], float] = {}
     for where, words in rows:
         x, y, label, score = _parse(where, words, owner)
@@ -197,10 +215,11 @@ def _parse(where: str, words: tuple[str, ...], owner: PathLike) -> tuple[int, in
     return math.floor(x), math.floor(y), int(label), score
 
 
-def _read_table(path: Path, categories: Categories) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
+def _read_table(path: Path, categories: Categories) -> dict[str, RawPoints]:
     problems = Problems()
     table: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
-    reader = csv.reader(io.StringIO(read_text(path)))
+    text = read_text(path)
+    reader = csv.reader(io.StringIO(text))
     header = tuple(next(reader, ()))
     if header not in (_HEADER, _HEADER[:4]):
         raise ConfigError(f"{path}:1: header is {','.join(header)!r}, expected {','.join(_HEADER)!r}")
@@ -212,11 +231,12 @@ def _read_table(path: Path, categories: Categories) -> dict[str, list[tuple[str,
             problems.add(place, f"has {len(words)} columns, expected {len(header)}")
             continue
         image, x, y, name = words[:4]
-        number = name if name.isdecimal() else None
-        if number is None:
-            with problems.collecting():
-                number = str(categories.index(name))
-        if number is not None:
-            table.setdefault(image, []).append((place, (x, y, number, words[4] if len(words) > 4 else "1")))
+        try:
+            row = (x, y, class_number(name, categories), words[4] if len(words) > 4 else "1")
+            table.setdefault(image, []).append((place, row))
+        except ConfigError as error:
+            problems.add(place, str(error))
+    if not text.endswith(("\n", "\r")):
+        problems.add(f"{path}:{reader.line_num}", "does not end with a newline; was the file cut off?")
     problems.raise_if_any()
-    return table
+    return {image: RawPoints(tuple(rows)) for image, rows in table.items()}

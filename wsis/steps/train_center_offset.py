@@ -53,7 +53,8 @@ class Config:
     Attributes:
         data: training images with image labels.
         semantic: folder of semantic maps, <id>.png.
-        points: folder of points files (<id>.txt), or a CSV table.
+        points: folder of points files (<id>.txt) or of LabelMe files (<id>.json), a CSV table, or a JSON export of
+            Label Studio.
         out: folder of the run.
         architecture: hrnet_w48, hrnet_w32, panoptic_resnet50, panoptic_resnet101, or a backbone with a small head:
             mobilenet_v2, mobilenet_v2_dilated, resnet50, tiny, timm:NAME.
@@ -240,6 +241,8 @@ def _check_files(config: Config, data: ImageSet, points: PointSource, listed: fr
         "points": "images have no points; run make-points on the same data, or give --missing_points=empty",
         "point_list": "ids are not among the training images",
     }
+    if config.missing_points == "empty" and len(data) and not any(map(points.has, data.ids)):
+        problems.add("points", f"no image has points in {config.points}", f"the first image is {data.ids[0]}")
     for name, ids in absent.items():
         if ids:
             shown = ", ".join(ids[:5]) + (", ..." if len(ids) > 5 else "")
