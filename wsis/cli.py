@@ -66,12 +66,16 @@ _STEPS = (
     ("verify", "check the files of a label run, and mend what follows from them"),
     ("convert", "read checkpoints of other programs"),
 )
-_OF_A_RUN = ("export", "report", "verify")
+_SUBJECTS = {
+    **dict.fromkeys(("export", "report", "verify", "tune"), "run"),
+    "train-detector": "labels",
+    "convert": "checkpoint",
+}
 COMMANDS: tuple[Command, ...] = (
     Command("demo", "wsis.recipes.demo", "from made-up scenes to masks in a few minutes, training included"),
     Command("predict", "wsis.steps.predict", "masks for single photographs", "photos"),
     *(
-        Command(name, "wsis.steps." + name.replace("-", "_"), text, subject="run" if name in _OF_A_RUN else None)
+        Command(name, "wsis.steps." + name.replace("-", "_"), text, subject=_SUBJECTS.get(name))
         for name, text in _STEPS
     ),
     Command("data check", "wsis.steps.data_check", "every problem of a data set at once", "root"),

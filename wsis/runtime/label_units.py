@@ -18,10 +18,12 @@ import numpy as np
 import torch
 
 from wsis import ops
+from wsis.data import rle
 from wsis.data.artifacts import encode_png, make_folder, safe_join, write_bytes
 from wsis.errors import Code, DataFault, SystemFault
 from wsis.labels.cam_components import CamLabeller
 from wsis.labels.center_offset.labeller import CenterOffsetLabeller
+from wsis.labels.detector_labeller import Detected, DetectorLabeller
 from wsis.labels.irnet import Propagated
 from wsis.labels.labeller import Labeller
 from wsis.runtime.decode import Decoded, group_by_size, read_ahead
@@ -73,7 +75,7 @@ class LabelUnits:
 
     def __init__(
         self,
-        labeller: Labeller | CamLabeller | CenterOffsetLabeller,
+        labeller: Labeller | CamLabeller | CenterOffsetLabeller | DetectorLabeller,
         inputs: FrozenInputs,
         outputs: Outputs,
         batch_size: int,
@@ -322,8 +324,11 @@ class BatchLimit:
         self._known[pixels] = max(1, images // 2)
 
 
-def fill_rows(rows: Sequence[Row], made: Propagated) -> None:
+def fill_rows(rows: Sequence[Row], made: Propagated | Detected) -> None:
     """Put the instances of a batch into the rows of its images; a row without any becomes ``ok_empty``."""
+    if isinstance(made, Detected):
+        _fill_overlapping(rows, made)
+        return
     table = made.instances
     codes = {(rle["image_index"], rle["id"]): rle["counts"] for rle in ops.mask_rle(table.ids)}
     columns = (table.image_index, table.id, table.label, table.score, made.area, made.box_xyxy)
@@ -344,6 +349,22 @@ def _indices(units: Iterable[Unit], begun: deque[Unit]) -> Iterator[int]:
     for unit in units:
         begun.append(unit)
         yield from unit.indices
+
+
+def _fill_overlapping(rows: Sequence[Row], made: Detected) -> None:
+    """The same for masks that may overlap; empty masks are left out."""
+    for row, found in zip(rows, made.instances):
+        rles = rle.encode_masks(found.masks.cpu().numpy())
+        areas, boxes = (rle.area(rles), rle.box_xywh(rles)) if rles else ((), ())
+        for code, area, box, label, score in zip(rles, areas, boxes, found.labels.tolist(), found.scores.tolist()):
+            if area:
+                row.label.append(label)
+                row.score.append(score)
+                row.area.append(int(area))
+                row.bbox_xywh.append([int(side) for side in box])
+                row.counts.append(code["counts"])
+        if not row.label:
+            row.status = "ok_empty"
 
 
 def _target(folder: str, image_id: str, suffix: str) -> Path:

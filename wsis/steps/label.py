@@ -22,8 +22,9 @@ from wsis.data.dataset import open_data
 from wsis.data.image_set import ImageSet
 from wsis.data.run_folder import RunFolder
 from wsis.errors import ConfigError, Problems
-from wsis.labels import cam_components, center_offset, irnet
+from wsis.labels import cam_components, center_offset, detector_labeller, irnet
 from wsis.labels.center_offset.labeller import CenterOffsetLabeller
+from wsis.labels.detector_labeller import DetectorLabeller
 from wsis.labels.labeller import Labeller
 from wsis.runtime.device import autocast, choose_device, device_problems
 from wsis.runtime.faults import FaultCount
@@ -42,6 +43,7 @@ NEEDS = {
     "irnet": {"cam_weights": "cam_net", "irnet_weights": "irnet"},
     "cam": {"cam_weights": "cam_net"},
     "center_offset": {"center_offset_weights": "center_offset_net"},
+    "detector": {"detector_weights": "detector"},
 }
 """The networks of each method: option and kind."""
 
@@ -56,17 +58,20 @@ class Config:
         cam_weights: the classifier, from train-cam.
         irnet_weights: the boundary and displacement network, from train-irnet.
         center_offset_weights: the centre and offset network, from train-center-offset.
+        detector_weights: the detector, from train-detector.
         device: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.
         precision: fp32 or bf16 for the nets; labels are always made in float32.
         batch_size: images of one size that go through the nets together.
         workers: threads that decode ahead; 0: none.
         unit_size: images of a work unit, which is done wholly or not at all.
-        method: irnet; cam for the baseline, components of the thresholded activation maps; or center_offset.
+        method: irnet; cam for the baseline, components of the thresholded activation maps; center_offset;
+            or detector, which looks at no tags.
         scales: image pyramid of the activation maps.
         min_side: shorter sides are filled up to this length for the boundary network, as in its training.
         propagation: thresholds of the paper.
         cam_components: thresholds of the baseline.
         center_offset: thresholds of the centre and offset network.
+        detector: thresholds of the detector.
         use_tags: center_offset: only classes of the image labels; else whatever the network sees.
         mirror: center_offset: average classes and centres with those of the mirrored picture.
         instances: make instances.
@@ -83,6 +88,7 @@ class Config:
     cam_weights: str = ""
     irnet_weights: str = ""
     center_offset_weights: str = ""
+    detector_weights: str = ""
     device: str = "auto"
     precision: str = "fp32"
     batch_size: int = 8
@@ -94,6 +100,7 @@ class Config:
     propagation: irnet.Config = field(default_factory=irnet.Config)
     cam_components: cam_components.Config = field(default_factory=cam_components.Config)
     center_offset: center_offset.Config = field(default_factory=center_offset.Config)
+    detector: detector_labeller.Config = field(default_factory=detector_labeller.Config)
     use_tags: bool = True
     mirror: bool = False
     instances: bool = True
@@ -120,8 +127,8 @@ class Config:
             problems.add("scales", f"got {list(self.scales)}, expected numbers above 0 and at most 16")
         if self.method not in NEEDS:
             problems.add("method", f"got {self.method!r}, expected {' or '.join(NEEDS)}")
-        if self.method == "cam" and self.dump_fields:
-            problems.add("dump_fields", "the baseline (method cam) has no fields; leave it empty")
+        if self.method in ("cam", "detector") and self.dump_fields:
+            problems.add("dump_fields", f"method {self.method} has no fields; leave it empty")
         if not self.instances and not self.semantic:
             problems.add("instances", "got false and no semantic folder, so there is nothing to make")
         if self.max_faults is not None and self.max_faults < 0:
@@ -217,13 +224,16 @@ def run(config: Config) -> Result:
 
 def _labeller(
     config: Config, data: ImageSet, device: torch.device
-) -> Labeller | cam_components.CamLabeller | CenterOffsetLabeller:
+) -> Labeller | cam_components.CamLabeller | CenterOffsetLabeller | DetectorLabeller:
     def context() -> AbstractContextManager:
         return autocast(device, config.precision)
 
     if config.method == "center_offset":
         net = load_network(config.center_offset_weights, device, kind="center_offset_net", categories=data.categories)
         return CenterOffsetLabeller(net, config.center_offset, config.use_tags, config.mirror, context)
+    if config.method == "detector":
+        net = load_network(config.detector_weights, device, kind="detector", categories=data.categories)
+        return DetectorLabeller(net, config.detector, context=context)
     cam_net = load_network(config.cam_weights, device, kind="cam_net", categories=data.categories)
     if config.method == "cam":
         return cam_components.CamLabeller(cam_net, config.cam_components, config.scales, context)
@@ -289,9 +299,12 @@ def _parts(config: Config, data: ImageSet, device: str) -> dict[str, Any]:
         "cam_weights",
         "irnet_weights",
         "center_offset_weights",
+        "detector_weights",
     )
     for name in free:
         options.pop(name)
+    if config.method != "detector":
+        options.pop("detector")
     options["semantic"], options["dump_fields"] = bool(config.semantic), bool(config.dump_fields)
     return {
         "config": options,

@@ -3,7 +3,8 @@
     wsis predict dog.jpg --tags=dog,person --cam_weights=CAM --irnet_weights=IRNET
 
 writes ``dog_instances.png``, and with ``--json`` also ``dog_instances.json``. Without tags the classifier
-says what is on the picture; a centre and offset network (``--center_offset_weights``) needs neither.
+says what is on the picture; a centre and offset network (``--center_offset_weights``) needs neither, nor
+does a detector (``--detector_weights``).
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from wsis.data.artifacts import make_folder, write_json, write_png
 from wsis.data.categories import Categories
 from wsis.data.images import read_image
 from wsis.errors import ConfigError, DataFault, ExitCode, Problems
-from wsis.labels import center_offset, irnet
+from wsis.labels import center_offset, detector_labeller, irnet
 from wsis.labels.center_offset.labeller import CenterOffsetLabeller
+from wsis.labels.detector_labeller import DetectorLabeller
 from wsis.labels.labeller import Labeller
 from wsis.runtime.device import autocast, choose_device, device_problems
 from wsis.runtime.label_units import fill_rows
@@ -47,6 +49,7 @@ class Config:
         cam_weights: the classifier, from train-cam.
         irnet_weights: the boundary and displacement network, from train-irnet.
         center_offset_weights: a centre and offset network, from train-center-offset, instead of those two.
+        detector_weights: a detector, from train-detector, instead of them.
         out: folder of the results; empty = beside each photograph.
         json: write the instances as json too (class, score, area, box, run lengths).
         min_score: instances below it are left out; fragments below the area limit have score 0.
@@ -56,6 +59,7 @@ class Config:
         min_side: shorter sides are filled up to this length for the boundary network, as in its training.
         propagation: thresholds of the paper.
         center_offset: thresholds of the centre and offset network.
+        detector: thresholds of the detector.
     """
 
     photos: tuple[str, ...] = ()
@@ -64,6 +68,7 @@ class Config:
     cam_weights: str = ""
     irnet_weights: str = ""
     center_offset_weights: str = ""
+    detector_weights: str = ""
     out: str = ""
     json: bool = False
     min_score: float = 1e-5
@@ -73,6 +78,7 @@ class Config:
     min_side: int = 512
     propagation: irnet.Config = field(default_factory=irnet.Config)
     center_offset: center_offset.Config = field(default_factory=center_offset.Config)
+    detector: detector_labeller.Config = field(default_factory=detector_labeller.Config)
 
     def __post_init__(self) -> None:
         problems = Problems()
@@ -85,6 +91,8 @@ class Config:
             problems.add("scales", f"got {list(self.scales)}, expected numbers above 0 and at most 16")
         if self.center_offset_weights and (self.cam_weights or self.irnet_weights):
             problems.add("center_offset_weights", "was given together with cam_weights or irnet_weights")
+        if self.detector_weights and (self.cam_weights or self.irnet_weights or self.center_offset_weights):
+            problems.add("detector_weights", "was given together with other networks")
         if not 1 <= self.min_side <= 8192:
             problems.add("min_side", f"got {self.min_side}, expected 1 to 8192")
         problems.raise_if_any()
@@ -137,10 +145,13 @@ def run(config: Config) -> Result:
     return Result(tuple(rows), tuple(pictures), categories, int(code))
 
 
-def _labeller(config: Config, device: torch.device) -> Labeller | CenterOffsetLabeller:
+def _labeller(config: Config, device: torch.device) -> Labeller | CenterOffsetLabeller | DetectorLabeller:
     def context() -> AbstractContextManager:
         return autocast(device, config.precision)
 
+    if config.detector_weights:
+        net = load_network(config.detector_weights, device, kind="detector")
+        return DetectorLabeller(net, config.detector, bool(config.tags), context)
     if config.center_offset_weights:
         net = load_network(config.center_offset_weights, device, kind="center_offset_net")
         return CenterOffsetLabeller(net, config.center_offset, bool(config.tags), context=context)
@@ -151,6 +162,8 @@ def _labeller(config: Config, device: torch.device) -> Labeller | CenterOffsetLa
 
 def _needed(config: Config) -> dict[str, str]:
     """The networks that are used: option and kind."""
+    if config.detector_weights:
+        return {"detector_weights": "detector"}
     if config.center_offset_weights:
         return {"center_offset_weights": "center_offset_net"}
     return {"cam_weights": "cam_net", "irnet_weights": "irnet"}
@@ -158,7 +171,7 @@ def _needed(config: Config) -> dict[str, str]:
 
 def _one(
     config: Config,
-    labeller: Labeller | CenterOffsetLabeller,
+    labeller: Labeller | CenterOffsetLabeller | DetectorLabeller,
     categories: Categories,
     classes: tuple[int, ...],
     photo: Path,
@@ -240,7 +253,7 @@ def _check(config: Config) -> tuple[Categories, tuple[int, ...]]:
         if problem:
             problems.add(name, problem)
     problems.raise_if_any()
-    named = config.center_offset_weights or config.cam_weights
+    named = config.detector_weights or config.center_offset_weights or config.cam_weights
     categories = Categories(tuple(read_meta(named)["categories"]))
     numbers = []
     for tag in config.tags:

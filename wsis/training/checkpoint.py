@@ -30,14 +30,15 @@ from wsis.models import (
     build_peak_net,
     checked_state,
 )
+from wsis.models.detector import Detector
 
 __all__ = ["NETWORK_FORMAT", "load_network", "network_problem", "read_meta", "save_network", "save_tensors"]
 
 NETWORK_FORMAT = 1
-KINDS = ("cam_net", "irnet", "peak_net", "center_offset_net")
-_WITH_CLASSES = ("cam_net", "peak_net", "center_offset_net")
+KINDS = ("cam_net", "irnet", "peak_net", "center_offset_net", "detector")
+_WITH_CLASSES = ("cam_net", "peak_net", "center_offset_net", "detector")
 
-Network = CamNet | IRNet | PeakNet | CenterOffsetNet
+Network = CamNet | IRNet | PeakNet | CenterOffsetNet | Detector
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
@@ -69,6 +70,8 @@ def save_network(path: str | os.PathLike[str], net: nn.Module, meta: Mapping[str
     fixed = {"format": NETWORK_FORMAT, "kind": net.kind, "file": path.name, "sha256": sha256}
     if isinstance(net, PeakNet):
         fixed |= {"alpha": net.alpha, "width": net.width}
+    if isinstance(net, Detector):
+        fixed |= {"detector": net.spec}
     write_json(path.with_suffix(".json"), {**meta, **fixed})
     return path
 
@@ -141,7 +144,7 @@ def load_network(
     Args:
         path: the tensor file, the JSON beside it, or their common name.
         device: where to put it; where it was trained does not matter.
-        kind: ``cam_net``, ``irnet``, ``peak_net`` or ``center_offset_net`` where only one will do.
+        kind: ``cam_net``, ``irnet``, ``peak_net``, ``center_offset_net`` or ``detector`` where only one will do.
         categories: classes that a classifier must have.
 
     Raises:
@@ -167,6 +170,8 @@ def _build(meta: Mapping[str, Any]) -> Network:
         return IRNet(build_backbone(name))
     if meta["kind"] == "cam_net":
         return CamNet(build_backbone(name), classes)
+    if meta["kind"] == "detector":
+        return Detector(name, **meta["detector"])
     if meta["kind"] == "peak_net":
         return build_peak_net(name, classes, meta["alpha"], meta["width"])
     return build_center_offset_net(name, classes)

@@ -159,6 +159,7 @@ def _resume(training: Training, folder: Path) -> int:
         return 0
     training.net.load_state_dict(state["net"])
     training.resume = state
+    training.load_extra_state(state.get("extra", {}))
     return int(state["step"])
 
 
@@ -252,6 +253,7 @@ class _Log(Callback):
             return
         optimizer = module.optimizers(use_pl_optimizer=False)
         state = {"step": step, "net": module.net.state_dict(), "optimizer": optimizer.state_dict()}
+        state |= {"extra": module.extra_state()}
         folder = self.folder / "checkpoints"
         trainer.strategy.checkpoint_io.save_checkpoint(state, state_path(folder, step))
         prune_states(folder, self.machine.keep)

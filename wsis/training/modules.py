@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -53,6 +54,13 @@ class Training(pl.LightningModule):
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Parameters that were trained before, and new ones."""
         raise NotImplementedError
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside weights and optimiser: any tree of tensors and plain values."""
+        return {}
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Take up what ``extra_state`` gave; empty for checkpoints without."""
 
     def setup(self, stage: str) -> None:
         """Only what learns has a gradient; said before several processes agree on which gradients they exchange."""
