@@ -119,7 +119,8 @@ def fit(
         folder: receives ``checkpoints/``, ``log.jsonl`` and ``tensorboard/``.
         machine: device, precision, workers, logs.
         stop_at: stop after this step, with a checkpoint, as if interrupted.
-        callbacks: of Lightning, beside those of this function.
+        callbacks: of Lightning, beside those of this function; they see a step before its checkpoint is written, so
+            that what they did for it is not lost with a process that ends in between.
 
     Returns:
         ``steps``, ``resumed_from``, ``seconds`` and ``images_per_second`` of this call, and the last mean
@@ -133,7 +134,7 @@ def fit(
     began = time.monotonic()
     log = _Log(folder, machine, plan)
     if start < last:
-        trainer = _trainer(folder, machine, [log, *callbacks], last - start, training.synchronised_norm)
+        trainer = _trainer(folder, machine, [*callbacks, log], last - start, training.synchronised_norm)
         training.train()
         trainer.fit(training, datamodule=TrainingData(data, plan, machine.workers))
         if trainer.interrupted:
