@@ -12,11 +12,12 @@ from .center_offset_net import (
 )
 from .irnet import IRNet, IRNetOutput, MeanShift
 from .peak_net import PeakNet, build_peak_net, peak_backbone_problem
-from .published import published_state
+from .published import PUBLISHED, bestie_state, peak_state, published_kind, published_state
 
 __all__ = [
     "ARCHITECTURES",
     "BACKBONES",
+    "PUBLISHED",
     "Backbone",
     "CamNet",
     "CamNetOutput",
@@ -28,11 +29,14 @@ __all__ = [
     "PeakNet",
     "architecture_problem",
     "backbone_problem",
+    "bestie_state",
     "build_backbone",
     "build_center_offset_net",
     "build_peak_net",
     "checked_state",
     "peak_backbone_problem",
+    "peak_state",
+    "published_kind",
     "published_state",
     "read_weights",
 ]
