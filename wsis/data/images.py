@@ -18,7 +18,8 @@ animated, float,    refused with ``E_MODE``
 ==================  ==============================================================================
 
 EXIF rotation is ignored, here and in label maps alike; ``notes`` counts the pictures that carry one.
-A file whose bits were flipped and that still decodes cannot be noticed without a recorded sha256.
+A JPEG whose bits were flipped and that still decodes cannot be noticed without a recorded sha256; the checksums of
+a PNG are looked at.
 """
 
 from __future__ import annotations
@@ -302,11 +303,27 @@ def _load(image: Image.Image, data: bytes, path: PathLike, stage: str) -> None:
         text = f"is a PNG without its end mark; it ends after {len(data):,} bytes"
         raise DataFault(Code.E_TRUNCATED, path, stage, text)
     try:
+        if image.format == "PNG":
+            _check_pixels_of_png(data)
         image.load()
     except MemoryError as error:
         raise system_fault(error, "decoding", path) from error
     except _DECODE_ERRORS as error:
         _raise_decode(error, data, path, stage)
+
+
+def _check_pixels_of_png(data: bytes) -> None:
+    """Refuse pixel data that do not have their checksums, which Pillow checks in the other chunks alone."""
+    at, view = 8, memoryview(data)
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(view[at : at + 4], "big")
+        kind = bytes(view[at + 4 : at + 8])
+        if kind == b"IDAT" and end + 4 <= len(data):
+            if zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+                raise ValueError(f"the pixel data at byte {at:,} do not have their checksum")
+        elif kind == b"IEND":
+            return
+        at = end + 4
 
 
 def _to_rgb(image: Image.Image, path: PathLike, stage: str) -> np.ndarray:

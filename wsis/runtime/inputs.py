@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from wsis.data.artifacts import write_with
 from wsis.data.image_set import ImageSet, Record
 from wsis.data.images import FileStamp, file_stamp
 from wsis.errors import Code, ConfigError, DataFault
+from wsis.runtime.isolated import IsolatedReader
 from wsis.runtime.leases import Leases
+from wsis.runtime.progress import say
 
 __all__ = ["FrozenInputs", "Unit", "freeze_inputs", "split_units"]
 
@@ -50,6 +53,7 @@ class FrozenInputs:
     def __init__(self, data: ImageSet, stamps: np.ndarray) -> None:
         self.data = data
         self.stamps = stamps
+        self._read: Callable[[int], np.ndarray] = data.load_image
 
     def __len__(self) -> int:
         return len(self.data)
@@ -70,7 +74,23 @@ class FrozenInputs:
             if now != FileStamp(size, mtime):
                 text = f"had {size} bytes when the run began and has {now.size} now, or was written since"
                 raise DataFault(Code.E_CHANGED, record.id, "read", text)
-        return self.data.load_image(index)
+        return self._read(index) if record.image_path is not None else self.data.load_image(index)
+
+    def isolated(self, processes: int, timeout: float) -> FrozenInputs:
+        """The same, with pictures decoded in processes of their own, which end with this object; see
+        :mod:`wsis.runtime.isolated`. To be called before threads are at work.
+
+        Args:
+            processes: most at a time.
+            timeout: seconds for a picture; 0: decode in this process.
+        """
+        if timeout > 0:
+            data = self.data
+            try:
+                self._read = IsolatedReader(data.load_image, lambda index: data[index].id, processes, timeout)
+            except OSError as error:
+                say(f"wsis: no process can be forked ({error.strerror}); pictures are decoded in this one")
+        return self
 
 
 def freeze_inputs(run: Path, data: ImageSet) -> FrozenInputs:

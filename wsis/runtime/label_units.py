@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -169,8 +170,9 @@ class LabelUnits:
     def _relative(self, path: Path | None) -> str:
         if path is None:
             return ""
-        inside = self.root is not None and path.resolve().is_relative_to(self.root)
-        return path.resolve().relative_to(self.root).as_posix() if inside else str(path)
+        real = Path(os.path.realpath(path))
+        inside = self.root is not None and real.is_relative_to(self.root)
+        return real.relative_to(self.root).as_posix() if inside else str(path)
 
     def _batch(self, group: list[Decoded[np.ndarray]], work: _Work) -> None:
         """Label images of one size; halves the batch, and at last leaves the GPU, when memory does not

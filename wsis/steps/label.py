@@ -62,7 +62,9 @@ class Config:
         device: auto, cpu, cuda or cuda:N; auto takes a GPU if there is one.
         precision: fp32 or bf16 for the nets; labels are always made in float32.
         batch_size: images of one size that go through the nets together.
-        workers: threads that decode ahead; 0: none.
+        workers: pictures that are decoded ahead at a time; 0: none.
+        decode_timeout: seconds for a picture, which is decoded in a process of its own; one whose process dies or
+            takes longer, twice, is recorded as E_POISON; 0: decode within the run, which dies with its decoder.
         unit_size: images of a work unit, which is done wholly or not at all.
         method: irnet; cam for the baseline, components of the thresholded activation maps; center_offset;
             or detector, which looks at no tags.
@@ -93,6 +95,7 @@ class Config:
     precision: str = "fp32"
     batch_size: int = 8
     workers: int = 2
+    decode_timeout: float = 60.0
     unit_size: int = 64
     method: str = "irnet"
     scales: tuple[float, ...] = (1.0, 0.5, 1.5, 2.0)
@@ -123,6 +126,8 @@ class Config:
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
                 problems.add(name, f"got {getattr(self, name)}, expected {low} to {high}")
+        if not 0 <= self.decode_timeout <= 86400:
+            problems.add("decode_timeout", f"got {self.decode_timeout}, expected 0 to 86400 seconds")
         if not self.scales or not all(0 < scale <= 16 for scale in self.scales):
             problems.add("scales", f"got {list(self.scales)}, expected numbers above 0 and at most 16")
         if self.method not in NEEDS:
@@ -203,7 +208,7 @@ def run(config: Config) -> Result:
         for other in (config.semantic, config.dump_fields):
             if other and Path(other).is_dir():
                 remove_stale(other, alone=part is None)
-        inputs = freeze_inputs(folder.path, data)
+        inputs = freeze_inputs(folder.path, data).isolated(config.workers, config.decode_timeout)
         log = RunLog(folder.path / (f"log-{part.name}.jsonl" if part else "log.jsonl"))
         outputs = Outputs(config.instances, config.semantic, config.dump_fields, data.categories.palette())
         units = LabelUnits(labeller, inputs, outputs, config.batch_size, config.workers, clock, config.data.root, log)
@@ -292,6 +297,7 @@ def _parts(config: Config, data: ImageSet, device: str) -> dict[str, Any]:
         "out",
         "batch_size",
         "workers",
+        "decode_timeout",
         "max_faults",
         "verify",
         "shard",
