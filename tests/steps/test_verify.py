@@ -142,7 +142,7 @@ def test_unrecorded_shard_gets_its_line(run, straight):
 def test_torn_line_and_stale_files_are_harmless(run, straight):
     with open(run / "journal.jsonl", "ab") as file:
         file.write(b'{"unit": 9')
-    (run / "shards" / ".shard-000001.parquet.999999999.tmp").write_bytes(b"x")
+    (run / "shards" / ".shard-000001.parquet.0123abcd-999999999.tmp").write_bytes(b"x")
     (run / "shards" / "notes.txt").write_bytes(b"mine")
     found = check(run)
     assert found.whole

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from wsis.data.run_folder import Journal, RunFolder
 from wsis.errors import ExitCode, system_fault
+from wsis.runtime.command_line import called_as
 from wsis.runtime.faults import FaultCount
 from wsis.runtime.inputs import Unit, split_units
 from wsis.runtime.ledger import ShardEntry, finished_units, journal_path, seal, shard_path
@@ -113,7 +114,8 @@ def run_job(
         todo = [unit for unit in units if unit.number not in done]
         if done:
             say(f"{title}: {len(done)} of {len(units)} units are there and verified, {len(todo)} to do")
-        log.write("start", {"units": len(units), "done": len(done), "redone": list(redone), "part": str(part or "")})
+        begun = {"units": len(units), "done": len(done), "redone": list(redone), "part": str(part or "")}
+        log.write("start", begun | {"command": called_as()})
         images = sum(unit.count for unit in units)
         with Watch(images, sum(entry.count for entry in done.values()), title, clock) as watch:
             results = engine.run(todo, lambda: stop.asked or faults.too_many, lambda: stop.overdue)
