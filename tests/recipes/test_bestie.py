@@ -53,6 +53,7 @@ def test_stages_read_what_earlier_ones_write(name):
     assert stages["label"].center_offset_weights == net.out + "/center_offset.safetensors"
     assert stages["export"].run == stages["report"].run == stages["label"].out == stages["evaluate"].runs[0]
     assert stages["report"].fields == stages["label"].dump_fields
+    assert stages["report"].training == (net.out,)
     assert net.data == stages["make_semantic"].data == stages["make_points"].data
     assert {config.seed for config in stages.values() if hasattr(config, "seed")} == {3}
 

@@ -152,3 +152,17 @@ def test_rejects(case, tmp_path):
     other = write_run(tmp_path / "other", [row_of(data[0].id, boxes((4, 4)))], Categories(("a",)))
     with pytest.raises(ConfigError, match=r"data: its classes are .* those of .* are a \(1\)"):
         report.run(report.Config(run=str(other), data=SCENES))
+
+
+def test_curves_of_a_training_are_on_the_page(case, tmp_path):
+    _, run = case
+    folder = tmp_path / "net"
+    folder.mkdir()
+    (folder / "validation.jsonl").write_text('{"step":5,"ap50":0.25}\n{"step":10,"ap50":0.5}\n')
+    page = str(tmp_path / "page.html")
+    report.run(report.Config(run=str(run), data=SCENES, training=(str(folder),), output=page))
+    html = Path(page).read_text()
+    assert 'id="training"' in html
+    assert "net, step 10: 50.0" in html
+    result = report.run(report.Config(run=str(run), data=SCENES, training=(str(tmp_path),), output=page))
+    assert "has no validation.jsonl" in result.summary()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from wsis.viz.curves import Chart, Curve
 from wsis.viz.report_data import (
     FaultGroup,
     Histogram,
@@ -83,6 +84,7 @@ def test_text_from_outside_stays_text():
         figures=[(EVIL, EVIL, EVIL)],
         tables=[ReportTable(EVIL, [EVIL], [[EVIL]], note=EVIL)],
         histograms=[Histogram(EVIL, [0, 1], [1], note=EVIL)],
+        charts=[Chart(EVIL, [Curve(EVIL, [1, 2], [0.1, 0.2])], note=EVIL)],
         faults=[FaultGroup(EVIL, EVIL, 1, [(EVIL, EVIL)])],
         settings={EVIL: EVIL, "group" + EVIL: {EVIL: EVIL}},
         footer=EVIL,

@@ -196,6 +196,7 @@ def _label_stages(options: BestieOptions, numbers: BestieNumbers, network: str) 
             run=labels,
             data=data,
             fields=fields,
+            training=(str(out / "train_center_offset"),),
             num_images=options.num_pictures,
             output=str(out / "report.html"),
             title=out.name,

@@ -3,7 +3,7 @@ settings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from wsis.errors import ConfigError, DataFault, Problems, did_you_mean
 from wsis.evaluation.compare import Comparison, Found, Truth, masks_of
 from wsis.formats.fields import read_fields
 from wsis.runtime.shards import Row, iterate_rows, run_categories
+from wsis.viz.curves import Chart
 from wsis.viz.report_data import ReportImage, ReportInstance, ReportLayer, ReportPage, report_instances
 from wsis.viz.report_page import render_report
 from wsis.viz.run_summary import RunSummary
+from wsis.viz.training_curves import training_charts
 
 __all__ = ["Config", "Result", "layers_of", "run"]
 
@@ -36,6 +38,7 @@ class Config:
         output: the html file; empty = RUN/report.html.
         fields: folder into which label dumped the fields, for the layers CAM, boundary, displacement and
             walk; empty = RUN/fields if it exists.
+        training: folders of trainings whose figures on held-out images are drawn over the steps.
         num_images: most pictures on the page.
         choice: which ones: spread (evenly over the run), first, or worst (lowest best overlap; needs masks).
         images: ids of pictures to show, instead of a choice.
@@ -50,6 +53,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     output: str = ""
     fields: str = ""
+    training: tuple[str, ...] = ()
     num_images: int = 48
     choice: str = "spread"
     images: tuple[str, ...] = ()
@@ -112,13 +116,14 @@ def run(config: Config) -> Result:
     places = {name: index for index, name in enumerate(data.ids)}
     gathered = _gather(config, data, places)
     maker = _PictureMaker(config, data, places, gathered.overlaps)
-    page = _page(config, head, data, gathered)
+    charts, missing = training_charts(config.training)
+    page = _page(config, head, data, gathered, charts)
     rendered = render_report(page, maker.pictures(_chosen(config, gathered)), max_bytes=int(config.max_megabytes * 1e6))
     output = Path(config.output) if config.output else folder / "report.html"
     content = rendered.html.encode()
     make_folder(output.parent)
     write_bytes(output, content)
-    notes = [*gathered.notes, *maker.notes]
+    notes = [*missing, *gathered.notes, *maker.notes]
     if len(notes) > 10:
         notes = [*notes[:10], f"and {len(notes) - 10} more"]
     return Result(output, len(content) / 1e6, rendered.shown, rendered.left_out, tuple(notes), gathered.figures())
@@ -294,7 +299,9 @@ def layers_of(fields: dict[str, np.ndarray]) -> list[ReportLayer]:
     return layers
 
 
-def _page(config: Config, head: dict[str, Any], data: ImageSet, gathered: _Gathered) -> ReportPage:
+def _page(
+    config: Config, head: dict[str, Any], data: ImageSet, gathered: _Gathered, charts: Sequence[Chart]
+) -> ReportPage:
     summary, result, means = gathered.summary, gathered.result(), gathered.figures()
     rate = summary.instances / summary.images if summary.images else 0.0
     figures = [
@@ -322,6 +329,7 @@ def _page(config: Config, head: dict[str, Any], data: ImageSet, gathered: _Gathe
         tables=[summary.class_table(voc, iou)],
         histograms=summary.histograms(),
         faults=summary.faults(),
+        charts=charts,
         settings=settings,
         footer=f"Made by wsis {wsis.__version__}",
     )

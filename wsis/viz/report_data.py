@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from wsis.viz.curves import Chart
 from wsis.viz.overlay import colorize_displacement, colorize_heat
 
 __all__ = [
@@ -156,6 +157,7 @@ class ReportPage:
         categories: class names.
         figures: ``(what, value, remark)`` for the row of large numbers.
         tables, histograms, faults: in the order in which they are shown.
+        charts: how the network's figures went while it was trained.
         settings: nested mapping of everything that made the run.
         footer: who made the page.
     """
@@ -167,5 +169,6 @@ class ReportPage:
     tables: Sequence[ReportTable] = ()
     histograms: Sequence[Histogram] = ()
     faults: Sequence[FaultGroup] = ()
+    charts: Sequence[Chart] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     footer: str = ""

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from wsis.viz.colors import distinct_colors, heat_ramp
+from wsis.viz.curves import Chart, chart_html
 from wsis.viz.overlay import displacement_wheel, resize
 from wsis.viz.report_data import ReportImage, ReportInstance, ReportLayer, ReportPage
 from wsis.viz.report_parts import faults_html, figures_html, histogram_html, settings_html, table_html
@@ -94,6 +95,8 @@ def _frame(page: ReportPage) -> tuple[str, str]:
         "FIGURES": figures_html(page.figures),
         "TABLES": "".join(table_html(table) for table in page.tables) or '<p class="calm">No tables.</p>',
         "HISTOGRAMS": "".join(histogram_html(h) for h in page.histograms) or '<p class="calm">Nothing to draw.</p>',
+        "TRAINING": _training_html(page.charts),
+        "TRAININGLINK": '<a href="#training">Training</a>' if page.charts else "",
         "FAULTS": faults_html(page.faults),
         "SETTINGS": settings_html(page.settings),
         "WHEEL": _data_url(displacement_wheel(96), "PNG"),
@@ -104,6 +107,17 @@ def _frame(page: ReportPage) -> tuple[str, str]:
     }
     before, after = (_fill(part, values) for part in _asset("report.html").split("@DATA@"))
     return before, after
+
+
+def _training_html(charts: Sequence[Chart]) -> str:
+    """The section of the curves; nothing where there are none."""
+    if not charts:
+        return ""
+    drawn = "".join(map(chart_html, charts))
+    return (
+        '<section id="training" aria-labelledby="h-training"><h2 id="h-training">Training</h2>'
+        f'<div class="charts">{drawn}</div></section>'
+    )
 
 
 def _fill(template: str, values: dict[str, str]) -> str:
