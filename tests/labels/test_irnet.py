@@ -8,7 +8,7 @@ import torch
 
 from tests.golden_cases import SEEDS, load_scene, tensor, unpack_masks
 from wsis.errors import ConfigError
-from wsis.labels import irnet
+from wsis.labels import irnet, winners
 from wsis.structures import Instances
 
 
@@ -170,7 +170,7 @@ def test_pixels_that_arrive_nowhere_are_a_group():
 def test_pruned_channels_change_nothing(monkeypatch):
     case = load_scene(SEEDS[0])
     pruned = irnet.instances_from_cam(*tensors(case))
-    monkeypatch.setattr(irnet, "_contenders", lambda walked, *_: torch.arange(walked.shape[0]))
+    monkeypatch.setattr(winners, "contenders", lambda walked, *_: torch.arange(walked.shape[0]))
     full = irnet.instances_from_cam(*tensors(case))
     assert torch.equal(pruned.masks, full.masks)
     assert torch.equal(pruned.scores, full.scores)
@@ -180,9 +180,9 @@ def test_chunks_change_nothing(monkeypatch):
     cases = [load_scene(seed) for seed in SEEDS]
     walked = torch.cat([tensor(case, "walked") for case in cases])
     index = torch.cat([torch.full((len(case["walked"]),), b) for b, case in enumerate(cases)])
-    whole = irnet._winners(walked, index, 3, (189, 255), 0.25)
-    monkeypatch.setattr(irnet, "_CHUNK_BYTES", 1)
-    parts = irnet._winners(walked, index, 3, (189, 255), 0.25)
+    whole = winners.strongest(walked, index, 3, (189, 255), 0.25)
+    monkeypatch.setattr(winners, "_CHUNK_BYTES", 1)
+    parts = winners.strongest(walked, index, 3, (189, 255), 0.25)
     assert torch.equal(whole[0], parts[0])
     assert torch.equal(whole[1], parts[1])
 

@@ -13,28 +13,29 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from wsis import ops
 from wsis.errors import ConfigError
 from wsis.labels.crf_refinement import crf_refinement
+from wsis.labels.winners import STRIDE, component_table, strongest
 from wsis.structures import InstanceMap, Instances
 
 __all__ = [
     "Config",
     "Propagated",
+    "Walks",
     "cluster_pixels",
     "component_table",
+    "decide",
     "grid_size",
     "instance_channels",
     "instances_from_cam",
     "propagate",
     "semantic_from_cam",
+    "walk_maps",
 ]
 
-STRIDE = 4
-_CHUNK_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,33 @@ def propagate(
         semantic: make the semantic maps beside the instances.
         images: ``[B, 3, H, W]`` uint8 RGB, needed where ``config.crf`` or ``config.semantic_crf`` is above 0.
     """
+    walks = walk_maps(cams, classes, image_index, boundary, displacement, config, semantic=semantic)
+    made = displacement is not None
+    maps = classes if semantic or not made else None
+    return decide(walks, boundary.shape[0], size, config, instances=made, classes=maps, images=images)
+
+
+class Walks(NamedTuple):
+    """Maps after the random walk: ``[N, h, w]``, image ``[N]`` and class ``[N]`` of each, and how many are pieces of
+    instances (they come first; the rest are the class maps)."""
+
+    walked: Tensor
+    of_image: Tensor
+    of_class: Tensor
+    pieces: int
+
+
+def walk_maps(
+    cams: Tensor,
+    classes: Tensor,
+    image_index: Tensor,
+    boundary: Tensor,
+    displacement: Tensor | None,
+    config: Config,
+    *,
+    semantic: bool = False,
+) -> Walks:
+    """The first half of :func:`propagate`, in which no background has a say: clusters, pieces, random walk."""
     seeds, rows, pieces = [], [], 0
     if displacement is not None:
         parts, part_of = instance_channels(cams, image_index, cluster_pixels(displacement, config))
@@ -221,10 +249,9 @@ def propagate(
         seeds.append(cams)
         rows.append(torch.arange(cams.shape[0], device=cams.device))
     row = torch.cat(rows)
-    of_image, of_class = image_index[row], classes[row]
-    x = torch.cat(seeds) * (1 - boundary)[of_image]
+    of_image = image_index[row]
     walked = ops.random_walk(
-        x,
+        torch.cat(seeds) * (1 - boundary)[of_image],
         boundary,
         of_image,
         radius=config.radius,
@@ -232,24 +259,41 @@ def propagate(
         num_steps=config.walk_steps,
         tol=config.walk_tol,
     )
-    batch = boundary.shape[0]
-    instances, area, box, maps = None, None, None, None
-    if displacement is not None:
-        instances, area, box = _instances(
-            walked[:pieces],
-            of_image[:pieces],
-            of_class[:pieces],
-            batch,
-            size,
-            config,
-            images,
-        )
-    if semantic or displacement is None:
-        winner, _ = _winners(walked[pieces:], of_image[pieces:], batch, size, config.semantic_background)
+    return Walks(walked, of_image, classes[row], pieces)
+
+
+def decide(
+    walks: Walks,
+    batch: int,
+    size: tuple[int, int],
+    config: Config,
+    *,
+    instances: bool = True,
+    classes: Tensor | None = None,
+    images: Tensor | None = None,
+) -> Propagated:
+    """The second half of :func:`propagate`: every pixel takes the strongest map or the background.
+
+    Args:
+        walks: from :func:`walk_maps`.
+        batch: images.
+        size: ``(H, W)`` of every image.
+        config: thresholds; those of the walk do not matter any more.
+        instances: make instances.
+        classes: ``[M]`` int64, classes of the maps; given, semantic maps are made.
+        images: ``[B, 3, H, W]`` uint8 RGB, for the CRF.
+    """
+    walked, of_image, of_class, pieces = walks
+    table, area, box, maps = None, None, None, None
+    if instances:
+        own = (walked[:pieces], of_image[:pieces], of_class[:pieces])
+        table, area, box = _instances(*own, batch, size, config, images)
+    if classes is not None:
+        winner, _ = strongest(walked[pieces:], of_image[pieces:], batch, size, config.semantic_background)
         if config.semantic_crf > 0:
             winner = crf_refinement(images, winner, of_image[pieces:], config.semantic_crf)
         maps = torch.cat([classes.new_zeros(1), of_class[pieces:] + 1])[winner]
-    return Propagated(instances, area, box, maps, pieces, walked, of_image, of_class)
+    return Propagated(table, area, box, maps, pieces, walked, of_image, of_class)
 
 
 def cluster_pixels(displacement: Tensor, config: Config | None = None) -> Tensor:
@@ -297,91 +341,10 @@ def _instances(
     images: Tensor | None,
 ) -> tuple[InstanceMap, Tensor, Tensor]:
     """Components of the winning pieces."""
-    winner, value = _winners(walked, of_image, batch, size, config.background)
+    winner, value = strongest(walked, of_image, batch, size, config.background)
     if config.crf > 0:
         winner = crf_refinement(images, winner, of_image, config.crf)
     return component_table(winner, value, of_class, config.min_area, config.score)
-
-
-def component_table(
-    winner: Tensor, value: Tensor, of_class: Tensor, min_area: float, score: str = "max"
-) -> tuple[InstanceMap, Tensor, Tensor]:
-    """Every 4-connected component of winning channels as an instance.
-
-    Args:
-        winner: ``[B, H, W]`` integers, 0 = background, else channel + 1.
-        value: ``[B, H, W]`` float32, the winner's value.
-        of_class: ``[N]`` int64, class of each channel.
-        min_area: a component under this share of the image gets score 0.
-        score: whether a component's score is the max or the mean of its values.
-
-    Returns:
-        Rows in the order of the channels, then raster order; ``[M]`` areas; ``[M, 4]`` half-open boxes.
-    """
-    size = winner.shape[1:]
-    ids, _ = ops.connected_components(winner.to(torch.int32), 4)
-    table = ops.instance_stats(ids, value)
-    image, where = table.image_index.long(), table.peak_yx.long()
-    piece = winner[image, where[:, 0], where[:, 1]] - 1
-    order = torch.argsort(piece, stable=True)
-    image, piece = image[order], piece[order]
-    area = table.area[order]
-    values = (table.score_max if score == "max" else table.score_mean)[order].float()
-    values = torch.where(area < size[0] * size[1] * min_area, torch.zeros_like(values), values)
-    center = table.centroid_yx[order].float()
-    rows = InstanceMap(ids, image, table.id[order].long(), of_class[piece], values, center)
-    return rows, area, table.box_xyxy[order]
-
-
-def _winners(
-    walked: Tensor, of_image: Tensor, batch: int, size: tuple[int, int], background: float
-) -> tuple[Tensor, Tensor]:
-    """The strongest channel of every pixel at image size.
-
-    Returns:
-        winner: ``[B, H, W]`` int64, 0 = background, else row of ``walked`` + 1 (of equal ones the first).
-        value: ``[B, H, W]`` float32, the winner's value divided by the image's largest.
-
-    Every channel is enlarged as an image of its own: torch takes another code path, with other roundings, for
-    three channels than for four.
-    """
-    height, width = size
-    winner = torch.zeros((batch, height, width), dtype=torch.int64, device=walked.device)
-    value = walked.new_zeros((batch, height, width))
-    rows = _contenders(walked, of_image, batch, background)
-    if rows.numel() == 0 or height * width == 0:
-        return winner, value
-    count = torch.bincount(of_image[rows], minlength=batch)
-    most = int(count.max())
-    first = count.cumsum(0) - count
-    rank = torch.arange(rows.numel(), device=rows.device) - first[of_image[rows]]
-    slot = torch.full((batch, most), -1, dtype=torch.int64, device=rows.device)
-    slot[of_image[rows], rank] = rows
-    step = max(1, _CHUNK_BYTES // (4 * most * height * width))
-    for start in range(0, batch, step):
-        part = slot[start : start + step]
-        dense = torch.where((part >= 0)[..., None, None], walked[part.clamp_min(0)], walked.new_zeros(()))
-        large = F.interpolate(dense.flatten(0, 1)[:, None], scale_factor=STRIDE, mode="bilinear", align_corners=False)
-        best, index = large[:, 0, :height, :width].reshape(-1, most, height, width).max(1)
-        peak = best.flatten(1).max(1).values.view(-1, 1, 1)
-        best = torch.where(peak > 0, best / peak, torch.zeros_like(best))
-        chosen = part.gather(1, index.flatten(1)).view_as(index) + 1
-        won = best > background
-        winner[start : start + step] = torch.where(won, chosen, torch.zeros_like(chosen))
-        value[start : start + step] = best
-    return winner, value
-
-
-def _contenders(walked: Tensor, of_image: Tensor, batch: int, background: float) -> Tensor:
-    """Rows of ``walked`` that can win a pixel; the others cannot, whatever the interpolation does.
-
-    Interpolation never exceeds a channel's largest cell, and an image's largest pixel is at least ``0.625 **
-    2`` of its largest cell (the nearest pixel of a cell in the last, cropped row or column lies 3/8 cells
-    away).
-    """
-    top = walked.flatten(1).amax(1) if walked.numel() else walked.new_zeros(walked.shape[0])
-    best = top.new_zeros(batch).scatter_reduce_(0, of_image, top, "amax")
-    return ((top > 0) & (top >= background * 0.39 * best[of_image])).nonzero().squeeze(1)
 
 
 def _one_image(
