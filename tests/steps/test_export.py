@@ -1,21 +1,29 @@
 """Export: files that other programs accept, unique ids, mapped categories, nothing overwritten unasked."""
 
+import base64
+import io
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from pycocotools.coco import COCO
 
 from tests.label_runs import boxes, row_of, skipped_row, write_run
+from wsis.data import rle
 from wsis.data.categories import COCO as COCO_CATEGORIES
 from wsis.data.categories import Categories
+from wsis.data.dataset import DataConfig, open_data
 from wsis.data.image_set import instances_from_maps
 from wsis.data.images import read_index_map
+from wsis.data.scenes import SceneSet, write_scenes
 from wsis.errors import ConfigError
 from wsis.formats import WRITERS
+from wsis.formats.labelstudio import brush_decode
 from wsis.steps import export
 from wsis.structures import Instances
 
@@ -140,7 +148,7 @@ def test_many_objects_are_refused_on_request(tmp_path):
     assert export.run(high).instances == 255
 
 
-@pytest.mark.parametrize("name", ["coco", "voc"])
+@pytest.mark.parametrize("name", WRITERS)
 def test_nothing_is_overwritten_unasked(labels, name):
     first = export.run(export.Config(run=str(labels), format=name))
     with pytest.raises(ConfigError, match=r"output: .*(exists|not empty); give overwrite=true"):
@@ -164,18 +172,15 @@ def test_damaged_masks_are_named(tmp_path):
     row.counts[0] = b"0000"
     run = write_run(tmp_path / "run", [row], CLASSES)
     for name in WRITERS:
-        if name == "voc" or name.startswith("coco"):
-            with pytest.raises(
-                ConfigError, match=r"image 'x', instance 0: .*must add up to .* the label run is damaged"
-            ):
-                export.run(export.Config(run=str(run), format=name, output=str(tmp_path / f"{name}.out")))
+        with pytest.raises(ConfigError, match=r"image 'x', instance 0: .*must add up to .* the label run is damaged"):
+            export.run(export.Config(run=str(run), format=name, output=str(tmp_path / f"{name}.out")))
     assert not list(tmp_path.glob("*.tmp"))
     assert not (tmp_path / "coco.out").exists()
 
 
 def test_ids_cannot_leave_the_folder(tmp_path):
     run = write_run(tmp_path / "run", [row_of("../x", boxes((4, 4)))], CLASSES)
-    for name in ("coco", "voc"):
+    for name in ("coco", "voc", "yolo", "labelme", "labelstudio"):
         with pytest.raises(ConfigError, match=r"\.\./x.*would leave the data folder"):
             export.run(export.Config(run=str(run), format=name))
 
@@ -191,3 +196,128 @@ def test_config_names_every_problem():
 def test_needs_a_label_run(tmp_path):
     with pytest.raises(ConfigError, match=r"has no run\.json"):
         export.run(export.Config(run=str(tmp_path)))
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return (a & b).sum() / max(1, (a | b).sum())
+
+
+def scenes_run(tmp_path):
+    """Ten scenes as files, and a run whose instances are the true ones."""
+    root = tmp_path / "voc"
+    write_scenes(root, [SceneSet(4, min_side=48, max_side=64)])
+    data = open_data(DataConfig(kind="voc", root=str(root), split="train"))
+    masks = [data.load_instances(i) for i in range(4)]
+    rows = [row_of(data[i].id, masks[i], f"JPEGImages/{data[i].id}.png") for i in range(4)]
+    return root, data, masks, write_run(tmp_path / "run", rows, data.categories)
+
+
+def painted_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return rle.to_masks([rle.from_polygons([points.reshape(-1).tolist()], size)])[0]
+
+
+def test_yolo_round_trip(tmp_path):
+    root, data, masks, run = scenes_run(tmp_path)
+    result = export.run(export.Config(run=str(run), format="yolo", pictures=str(root), tolerance=0.0))
+    table = yaml.safe_load((result.path / "data.yaml").read_text())
+    assert list(table["names"].values()) == list(data.categories.names)
+    assert Path(table["path"]) == result.path
+    for i in range(4):
+        picture = result.path / table["train"] / f"{data[i].id}.png"
+        assert picture.read_bytes() == (root / "JPEGImages" / f"{data[i].id}.png").read_bytes()
+        label = Path(str(picture).replace("/images/", "/labels/")).with_suffix(".txt")
+        lines = [line.split() for line in label.read_text().splitlines()]
+        assert [int(words[0]) for words in lines] == masks[i].labels.tolist()
+        height, width = size = masks[i].masks.shape[1:]
+        for words, mask in zip(lines, masks[i].masks.numpy()):
+            points = np.array(words[1:], float).reshape(-1, 2)
+            assert points.min() >= 0
+            assert points.max() <= 1
+            assert iou(painted_polygon(points * (width, height), size), mask) > 0.9
+
+
+def test_yolo_empty_images_have_empty_files(labels):
+    result = export.run(export.Config(run=str(labels), format="yolo"))
+    assert (result.images, result.instances, result.skipped) == (3, 3, 1)
+    assert (result.path / "labels" / "none.txt").read_text() == ""
+    assert (result.path / "labels" / "b" / "two.txt").read_text().splitlines()[0] == (
+        "0 0.333333 0 0.333333 0.5 0 0.5 0 0"
+    )
+    assert not (result.path / "labels" / "broken.txt").exists()
+    assert not (result.path / "images").exists()
+
+
+@pytest.mark.parametrize("shape", ["mask", "polygon"])
+def test_labelme_round_trip(tmp_path, shape):
+    root, data, masks, run = scenes_run(tmp_path)
+    result = export.run(export.Config(run=str(run), format="labelme", shape=shape, pictures=str(root), tolerance=0.0))
+    for i in range(4):
+        file = result.path / "labels" / f"{data[i].id}.json"
+        content = json.loads(file.read_text())
+        size = (content["imageHeight"], content["imageWidth"])
+        assert size == masks[i].masks.shape[1:]
+        assert (file.parent / content["imagePath"]).resolve() == root / "JPEGImages" / f"{data[i].id}.png"
+        for number, mask in enumerate(masks[i].masks.numpy(), start=1):
+            shapes = [one for one in content["shapes"] if one["group_id"] == number]
+            assert {one["label"] for one in shapes} == {data.categories.names[masks[i].labels[number - 1]]}
+            back = np.zeros(size, bool)
+            for one in shapes:
+                if shape == "mask":
+                    (left, top), (right, bottom) = one["points"]
+                    inside = np.array(Image.open(io.BytesIO(base64.b64decode(one["mask"])))) > 0
+                    back[top : bottom + 1, left : right + 1] |= inside
+                else:
+                    back |= painted_polygon(np.array(one["points"]), size)
+            assert iou(back, mask) == 1.0 if shape == "mask" else iou(back, mask) > 0.9
+
+
+def test_labelstudio_round_trip(tmp_path):
+    _, data, masks, run = scenes_run(tmp_path)
+    result = export.run(export.Config(run=str(run), format="labelstudio", image_url="https://host/"))
+    assert result.path.name == "labelstudio.json"
+    tasks = read(result)
+    interface = result.path.with_suffix(".xml").read_text()
+    assert all(f'<Label value="{name}"/>' in interface for name in data.categories.names)
+    for i, task in enumerate(tasks):
+        assert task["data"]["image"] == f"https://host/{data[i].id}.png"
+        (prediction,) = task["predictions"]
+        assert len(prediction["result"]) == len(masks[i])
+        for region, mask, label in zip(prediction["result"], masks[i].masks.numpy(), masks[i].labels.tolist()):
+            assert region["value"]["brushlabels"] == [data.categories.names[label]]
+            assert (region["original_height"], region["original_width"]) == mask.shape
+            np.testing.assert_array_equal(brush_decode(region["value"]["rle"], mask.shape), mask)
+    polygons = read(export.run(export.Config(run=str(run), format="labelstudio", shape="polygon", overwrite=True)))
+    region = polygons[0]["predictions"][0]["result"][0]
+    assert region["type"] == "polygonlabels"
+    assert 0 <= np.min(region["value"]["points"]) <= np.max(region["value"]["points"]) <= 100
+
+
+def test_coco_polygons_load_in_pycocotools(tmp_path):
+    _, _, masks, run = scenes_run(tmp_path)
+    dataset = COCO(str(export.run(export.Config(run=str(run), shape="polygon", tolerance=0.0)).path))
+    every = np.concatenate([one.masks.numpy().reshape(len(one), -1).sum(1) for one in masks])
+    for annotation, area in zip(dataset.loadAnns(sorted(dataset.anns)), every):
+        mask = dataset.annToMask(annotation)
+        assert abs(int(mask.sum()) - area) <= 0.1 * area + 4
+
+
+def test_pictures_that_are_not_there_are_named(tmp_path):
+    _, _, _, run = scenes_run(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for name in ("yolo", "labelme"):
+        with pytest.raises(ConfigError, match=r"pictures: .*JPEGImages.* does not exist; is this the data's root\?"):
+            export.run(export.Config(run=str(run), format=name, pictures=str(tmp_path / "empty")))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_memory_does_not_grow_with_the_run(tmp_path, name):
+    """The rows of a run are never held together: what grows is the journal, by less than 500 bytes an image."""
+    peaks = []
+    for count in (40, 400):
+        rows = [row_of(f"i{n:05d}", boxes((6, 6), (0, 0, 3, 3, 0, 0.9))) for n in range(count)]
+        run = write_run(tmp_path / str(count), rows, CLASSES, unit_size=20)
+        tracemalloc.start()
+        export.run(export.Config(run=str(run), format=name))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 500 * 360

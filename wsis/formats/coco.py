@@ -6,23 +6,33 @@ reference begins anew for each image), and category ids come from the data set's
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import Any
 
 from wsis.data.artifacts import atomic_file
 from wsis.data.categories import Categories
-from wsis.formats.common import ExportOptions, Rows, Written, file_name, kept, labelled, row_rle
+from wsis.formats.common import (
+    ExportOptions,
+    Rows,
+    Written,
+    dump,
+    file_name,
+    kept,
+    labelled,
+    row_masks,
+    row_rle,
+    score_of,
+    write_list,
+)
+from wsis.formats.polygons import join_rings, mask_rings
 from wsis.runtime.shards import Row
 
 __all__ = ["write_coco", "write_coco_results"]
 
 
 def write_coco(rows: Rows, categories: Categories, output: Path, options: ExportOptions) -> Written:
-    """Write an annotation file: images, categories, annotations with RLE, box, area and score.
+    """Write an annotation file: images, categories, annotations with mask (RLE, or polygons), box, area and score.
 
     The file is written as it is read, in three passes over the rows; nothing is held but one row. Images
     that were skipped are not in it; images without instances are.
@@ -31,10 +41,10 @@ def write_coco(rows: Rows, categories: Categories, output: Path, options: Export
     numbered = _numbered(rows)
     with atomic_file(output) as file:
         head = {"info": options.about, "licenses": [], "categories": _categories(categories)}
-        file.write(_dump(head)[:-1] + b',\n"images":[')
-        written.images = _write_list(file, (_image(number, row) for number, row in numbered(written)))
+        file.write(dump(head)[:-1] + b',\n"images":[')
+        written.images = write_list(file, (_image(number, row) for number, row in numbered(written)))
         file.write(b'],\n"annotations":[')
-        _write_list(file, _annotations(numbered, categories, options, written))
+        write_list(file, _annotations(numbered, categories, options, written))
         file.write(b"]}\n")
     return written
 
@@ -48,7 +58,7 @@ def write_coco_results(rows: Rows, categories: Categories, output: Path, options
     with atomic_file(output) as file:
         file.write(b"[")
         found = _annotations(numbered, categories, options, written)
-        _write_list(file, ({key: one[key] for key in keys} for one in found))
+        write_list(file, ({key: one[key] for key in keys} for one in found))
         file.write(b"]\n")
     return written
 
@@ -80,17 +90,25 @@ def _annotations(
     for image, row in numbered():
         for n in kept(row, options.min_score, written):
             number += 1
-            mask = row_rle(row, n)
             yield {
                 "id": number,
                 "image_id": image,
                 "category_id": categories.ids[row.label[n]],
-                "segmentation": {"size": mask["size"], "counts": mask["counts"].decode("ascii")},
+                "segmentation": _segmentation(row, n, options),
                 "area": row.area[n],
                 "bbox": list(row.bbox_xywh[n]),
                 "iscrowd": 0,
-                "score": float(str(np.float32(row.score[n]))),
+                "score": score_of(row, n),
             }
+
+
+def _segmentation(row: Row, position: int, options: ExportOptions) -> Any:
+    """Run lengths; with shape ``polygon`` one polygon per part, its holes joined to it by seams of no width."""
+    if options.shape == "polygon":
+        (mask,) = row_masks(row, [position])
+        return [join_rings(part).reshape(-1).tolist() for part in mask_rings(mask, options.tolerance)]
+    code = row_rle(row, position)
+    return {"size": code["size"], "counts": code["counts"].decode("ascii")}
 
 
 def _image(number: int, row: Row) -> dict[str, Any]:
@@ -99,16 +117,3 @@ def _image(number: int, row: Row) -> dict[str, Any]:
 
 def _categories(categories: Categories) -> list[dict[str, Any]]:
     return [{"id": k, "name": name, "supercategory": ""} for k, name in zip(categories.ids, categories.names)]
-
-
-def _write_list(file: IO[bytes], items: Iterator[dict[str, Any]]) -> int:
-    """Write the items of a JSON list, one per line; returns how many there were."""
-    count = 0
-    for item in items:
-        file.write((b",\n" if count else b"\n") + _dump(item))
-        count += 1
-    return count
-
-
-def _dump(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from wsis.data import rle
-from wsis.data.artifacts import check_relative
+from wsis.data.artifacts import check_relative, make_folder, safe_join
 from wsis.errors import ConfigError
 from wsis.evaluation.instance_coco import checked_rles
 from wsis.runtime.shards import Row
 
-__all__ = ["ExportOptions", "Rows", "Written", "file_name", "kept", "labelled", "painted", "row_masks"]
+__all__ = [
+    "ExportOptions",
+    "Rows",
+    "Written",
+    "counts_of",
+    "dump",
+    "file_name",
+    "kept",
+    "labelled",
+    "link_picture",
+    "painted",
+    "picture_path",
+    "row_masks",
+    "score_of",
+    "write_list",
+]
 
 Rows = Callable[[], Iterator[Row]]
 """Called once per pass over the rows of a run."""
@@ -30,11 +46,19 @@ class ExportOptions:
         many_objects: what to do with more objects in one image than an 8-bit map has room for: ``uint16``
             (write a 16-bit map, which has no palette) or ``refuse``.
         about: what the files say about their origin.
+        shape: ``auto`` (the format's own way), ``mask`` or ``polygon``.
+        tolerance: how far a polygon may lie from the border of its mask, in pixels.
+        pictures: folder to which the files of the rows are relative; ``None`` = not known.
+        image_url: what stands before a picture's name where a program wants an address.
     """
 
     min_score: float = 1e-5
     many_objects: str = "uint16"
     about: dict[str, Any] = field(default_factory=dict)
+    shape: str = "auto"
+    tolerance: float = 0.75
+    pictures: Path | None = None
+    image_url: str = "/data/local-files/?d="
 
 
 @dataclass
@@ -111,3 +135,51 @@ def file_name(row: Row) -> str:
     if reason:
         raise ConfigError(f"image id {row.image_id!r} {reason}")
     return name
+
+
+def score_of(row: Row, position: int) -> float:
+    """A score with no more digits than it has."""
+    return float(str(np.float32(row.score[position])))
+
+
+def picture_path(row: Row, options: ExportOptions) -> Path | None:
+    """Where the picture of a row is; ``None`` if its folder is not known.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if options.pictures is None or not row.file:
+        return None
+    path = options.pictures / row.file
+    if not path.is_file():
+        raise ConfigError(f"pictures: {path} of image {row.image_id!r} does not exist; is this the data's root?")
+    return path.absolute()
+
+
+def link_picture(row: Row, folder: Path, options: ExportOptions) -> None:
+    """A link ``folder/ID.suffix`` to the picture of a row, where its folder is known."""
+    picture = picture_path(row, options)
+    if picture is None:
+        return
+    path = safe_join(folder, file_name(row))
+    make_folder(path.parent)
+    path.symlink_to(picture)
+
+
+def counts_of(written: Written) -> dict[str, int]:
+    """For ``export.json``."""
+    return {name: getattr(written, name) for name in ("images", "instances", "dropped", "skipped")}
+
+
+def write_list(file: IO[bytes], items: Iterator[dict[str, Any]]) -> int:
+    """Write the items of a JSON list, one per line; returns how many there were."""
+    count = 0
+    for item in items:
+        file.write((b",\n" if count else b"\n") + dump(item))
+        count += 1
+    return count
+
+
+def dump(value: Any) -> bytes:
+    """JSON without blanks."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

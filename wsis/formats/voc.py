@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from wsis.data.artifacts import make_folder, safe_join, write_bytes, write_json, write_png
+from wsis.data.artifacts import atomic_file, make_folder, safe_join, write_bytes, write_json, write_png
 from wsis.data.categories import Categories
 from wsis.errors import ConfigError
-from wsis.formats.common import ExportOptions, Rows, Written, kept, labelled, painted
+from wsis.formats.common import ExportOptions, Rows, Written, counts_of, kept, labelled, painted
 from wsis.runtime.shards import Row
 
 __all__ = ["write_voc"]
@@ -26,7 +26,7 @@ def write_voc(rows: Rows, categories: Categories, output: Path, options: ExportO
     higher score lies on top. More than 254 objects in an image give a 16-bit map without a palette, or are
     refused (``many_objects``).
     """
-    written, names = Written(output), []
+    written = Written(output)
     palette = categories.palette()
     for row in labelled(rows(), written):
         positions = kept(row, options.min_score, written)
@@ -36,13 +36,12 @@ def write_voc(rows: Rows, categories: Categories, output: Path, options: ExportO
             path = safe_join(make_folder(output / f"Segmentation{folder}"), row.image_id + ".png")
             make_folder(path.parent)
             write_png(path, array, table)
-        names.append(row.image_id)
-    written.images = len(names)
-    lists = make_folder(output / "ImageSets" / "Segmentation")
-    write_bytes(lists / "exported.txt", "".join(f"{name}\n" for name in names).encode())
+        written.images += 1
+    with atomic_file(make_folder(output / "ImageSets" / "Segmentation") / "exported.txt") as file:
+        for row in labelled(rows()):
+            file.write(f"{row.image_id}\n".encode())
     write_bytes(output / "classes.txt", "".join(f"{name}\n" for name in categories.names).encode())
-    counts = {k: getattr(written, k) for k in ("images", "instances", "dropped", "skipped")}
-    write_json(output / "export.json", {**options.about, **counts})
+    write_json(output / "export.json", {**options.about, **counts_of(written)})
     return written
 
 

@@ -1,4 +1,7 @@
-"""Write a label run in the form that other programs read: COCO json or VOC index maps."""
+"""Write a label run in the form that other programs read: COCO, VOC, YOLO, LabelMe, Label Studio.
+
+Rows are read and written one at a time, so that memory does not grow with the run.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ from wsis.runtime.shards import iterate_rows, run_categories
 
 __all__ = ["Config", "Result", "run"]
 
-_FILES = ("coco", "coco-results")
+_FILES = ("coco", "coco-results", "labelstudio")
+_FOLDERS = ("SegmentationClass", "SegmentationObject", "ImageSets", "labels", "images")
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,16 @@ class Config:
 
     Args:
         run: folder of the label run.
-        output: the json file, or the folder of a VOC export; empty = RUN/exports/FORMAT[.json].
-        format: coco (annotations for training), coco-results (list for evaluation servers) or voc
-            (SegmentationClass and SegmentationObject PNGs).
+        output: the json file (coco, coco-results, labelstudio) or the folder; empty = RUN/exports/FORMAT[.json].
+        format: coco (annotations for training), coco-results (list for evaluation servers), voc
+            (SegmentationClass and SegmentationObject PNGs), yolo (polygons for Ultralytics), labelme (one json
+            per image, also for X-AnyLabeling) or labelstudio (tasks with predictions).
+        shape: mask or polygon where the format knows both; auto = masks for coco and labelstudio, polygons for
+            labelme.
+        tolerance: how far a polygon may lie from the border of its mask, in pixels; 0 = exact, long polygons.
+        pictures: the root of the data that was labelled: yolo then links the pictures, labelme names them by path;
+            empty = labels alone.
+        image_url: labelstudio: what stands before a picture's name.
         min_score: instances with a score below it are left out; fragments below the area limit have score 0.
         many_objects: for more than 254 objects in one image: uint16 (16-bit PNG without palette) or refuse.
         incomplete: export a run that is not finished as far as it is.
@@ -38,6 +49,10 @@ class Config:
     format: str = "coco"
     min_score: float = 1e-5
     many_objects: str = "uint16"
+    shape: str = "auto"
+    tolerance: float = 0.75
+    pictures: str = ""
+    image_url: str = "/data/local-files/?d="
     incomplete: bool = False
     overwrite: bool = False
 
@@ -55,6 +70,14 @@ class Config:
             problems.add("min_score", f"got {self.min_score!r}, expected a number in [0, 1]")
         if self.many_objects not in ("uint16", "refuse"):
             problems.add("many_objects", f"got {self.many_objects!r}, expected uint16 or refuse")
+        if self.shape not in ("auto", "mask", "polygon"):
+            problems.add("shape", f"got {self.shape!r}, expected auto, mask or polygon")
+        if (self.shape == "mask" and self.format == "yolo") or (self.shape == "polygon" and self.format == "voc"):
+            problems.add("shape", f"{self.format} does not know {self.shape}s; leave it at auto")
+        if not 0 <= self.tolerance <= 100:
+            problems.add("tolerance", f"got {self.tolerance!r}, expected 0 to 100 pixels")
+        if self.pictures and not Path(self.pictures).is_dir():
+            problems.add("pictures", f"{self.pictures} is not a folder")
         problems.raise_if_any()
 
 
@@ -95,7 +118,10 @@ def run(config: Config) -> Result:
         "run_fingerprint": head["fingerprint"],
         "min_score": config.min_score,
     }
-    options = ExportOptions(config.min_score, config.many_objects, about)
+    pictures = Path(config.pictures) if config.pictures else None
+    options = ExportOptions(
+        config.min_score, config.many_objects, about, config.shape, config.tolerance, pictures, config.image_url
+    )
 
     def rows():
         return iterate_rows(folder, incomplete=config.incomplete)
@@ -122,7 +148,7 @@ def _output(config: Config, folder: Path) -> Path:
             hint = "give overwrite=true or another folder" if known else "it is no earlier export; give another folder"
             raise ConfigError(f"output: {output} is not empty; {hint}")
         (output / "export.json").unlink()
-        for part in ("SegmentationClass", "SegmentationObject", "ImageSets"):
+        for part in _FOLDERS:
             if (output / part).is_dir():
                 shutil.rmtree(output / part)
     return make_folder(output)
