@@ -36,6 +36,7 @@ def test_center_target(benchmark, instances):
     assert torch.equal(target.offset, torch.from_numpy(offset))
     assert torch.equal(target.weight, torch.from_numpy(weight))
     benchmark.extra_info["threads"] = torch.get_num_threads()
+    benchmark.extra_info.update(target=20, peer="numpy")
     benchmark(ops.center_target, instances, CLASSES)
 
 

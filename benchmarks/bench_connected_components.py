@@ -68,6 +68,8 @@ def test_one_thread(benchmark, case, connectivity, peer):
         check(masks, connectivity)
     benchmark.group = f"connected_components {case} 512 x 512, connectivity {connectivity}, one thread"
     benchmark.extra_info["threads"] = 1
+    if peer == "wsis":
+        benchmark.extra_info.update(target=1, peer="opencv")
     benchmark.pedantic(PEERS[peer], (masks, connectivity), rounds=15, warmup_rounds=2)
 
 

@@ -82,7 +82,8 @@ def share_of_equal_labels(case, peer_cases) -> float:
 
 
 def test_wsis(benchmark, case, share_of_equal_labels):
-    benchmark.extra_info.update(threads=torch.get_num_threads(), equal_labels=share_of_equal_labels, target=3)
+    benchmark.extra_info.update(threads=torch.get_num_threads(), target=3, peer="pydensecrf")
+    benchmark.extra_info["goals"] = {"dense_crf: share of equal labels": [share_of_equal_labels, 0.999]}
     benchmark(ops.dense_crf, *case, [LABELS] * BATCH)
 
 

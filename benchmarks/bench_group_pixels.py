@@ -34,6 +34,7 @@ def test_group_pixels(benchmark, case):
     agreement = (ops.group_pixels(*case)[0] == broadcast_argmin(*case)).float().mean()
     assert agreement > 0.9999, "they may differ where two centres are equally near up to rounding"
     benchmark.extra_info["threads"] = torch.get_num_threads()
+    benchmark.extra_info.update(target=5, peer="broadcast_argmin")
     benchmark(ops.group_pixels, *case)
 
 

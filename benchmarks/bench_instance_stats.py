@@ -74,6 +74,7 @@ PEERS = {"wsis": ops.instance_stats, "scipy": scipy, "regionprops": regionprops}
 def test_one_thread(benchmark, maps, peer):
     if peer == "wsis":
         check(*maps)
+        benchmark.extra_info.update(target=20, peer="scipy")
     benchmark.group = "instance_stats 4 x 512 x 512 with scores, one thread"
     benchmark.extra_info["threads"] = 1
     benchmark.extra_info["instances"] = len(ops.instance_stats(*maps).id)

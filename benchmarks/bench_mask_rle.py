@@ -47,6 +47,7 @@ def encode_stacks(stacks: list[np.ndarray]) -> list[dict[str, Any]]:
 
 
 def test_encode_wsis(benchmark, ids, stacks):
+    benchmark.extra_info.update(target=3, peer="encode_pycocotools")
     codes = benchmark.pedantic(ops.mask_rle, (ids,), rounds=30, warmup_rounds=2)
     assert [code["counts"] for code in codes] == [code["counts"] for code in encode_stacks(stacks)]
 

@@ -26,6 +26,7 @@ def heat() -> torch.Tensor:
 def test_peaks(benchmark, heat):
     assert torch.equal(ops.peak_mask(heat, WINDOW, THRESHOLD), max_pool_mask(heat))
     benchmark.extra_info["threads"] = torch.get_num_threads()
+    benchmark.extra_info.update(target=10, peer="max_pool2d")
     benchmark(ops.peak_mask, heat, WINDOW, THRESHOLD)
 
 

@@ -70,7 +70,7 @@ def test_refine(benchmark, case):
         different = ((torch.from_numpy(want) - part).abs() > 1e-4).float().mean()
         assert different < 1e-4, "they may differ where two centres are equally near up to rounding"
     benchmark.extra_info["threads"] = torch.get_num_threads()
-    benchmark.extra_info["target"] = 20
+    benchmark.extra_info.update(target=20, peer="opencv[dilate]")
     benchmark.pedantic(center_offset.refine, case, rounds=7, warmup_rounds=1)
 
 

@@ -31,6 +31,7 @@ def results_agree(displacement) -> None:
 
 def test_wsis(benchmark, displacement):
     benchmark.extra_info["threads"] = torch.get_num_threads()
+    benchmark.extra_info.update(target=20, peer="numpy")
     benchmark(ops.trace_displacement, displacement, STEPS)
 
 

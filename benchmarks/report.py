@@ -1,8 +1,8 @@
 """Runs the benchmarks and writes one JSON and one Markdown table: ``python -m benchmarks.report``.
 
 Each pytest-benchmark group holds the same work done by wsis and by its peers; the table gives the peers' time over
-that of wsis, all from one run. Ours is the case named ``test_wsis...`` or ``test_<op>``, where ``<op>`` is the first
-word of the group.
+that of wsis, all from one run. Ours is the case with the word ``wsis`` in its name or parameters, or ``test_<op>``,
+where ``<op>`` is the first word of the group.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ HERE = Path(__file__).resolve().parent
 
 def is_ours(group: str, case: str) -> bool:
     """Whether the case is the one of wsis in its group."""
-    name = case.removeprefix("test_").partition("[")[0]
-    return name == "wsis" or name.startswith("wsis_") or name == re.split(r"[\s,:]", group)[0]
+    name, _, parameters = case.removeprefix("test_").partition("[")
+    words = {*name.split("_"), *re.split(r"[\[\]-]", parameters)}
+    return "wsis" in words or name == re.split(r"[\s,:]", group)[0]
 
 
 def collect(raw: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def _time(seconds: float) -> str:
 
 
 def _info(info: dict[str, Any]) -> str:
-    shown = {key: value for key, value in info.items() if key not in ("threads", "target")}
+    shown = {key: value for key, value in info.items() if key not in ("threads", "target", "peer", "goals")}
     return ", ".join(
         f"{key.replace('_', ' ')} {value:.4g}" if isinstance(value, float) else f"{key.replace('_', ' ')} {value}"
         for key, value in shown.items()
@@ -105,6 +106,7 @@ def markdown(result: dict[str, Any]) -> str:
             f"Other work was running (load {about['load_average']:g} on {about['cores']} cores at the start): times "
             "are too long, ratios of one run less so."
         )
+    lines += _goal_rows(result)
     lines += ["", "| group | case | threads | median | slower than wsis | more |", "|---|---|---|---|---|---|"]
     for group, cases in sorted(result["groups"].items()):
         lines += _rows(group, cases)
@@ -112,6 +114,42 @@ def markdown(result: dict[str, Any]) -> str:
     if missing:
         lines += ["", "No case of wsis in: " + ", ".join(missing) + "."]
     return "\n".join(lines) + "\n"
+
+
+def goals(result: dict[str, Any]) -> list[tuple[str, str, float, float]]:
+    """What a case of ours set out to reach: ``(what, peer, reached, goal)``, from the run's own figures.
+
+    ``info["target"]`` is a ratio of times to the case ``info["peer"]`` of the group (else the fastest peer);
+    ``info["goals"]`` holds other figures, ``{what: [reached, goal]}``.
+    """
+    rows = []
+    for group, cases in sorted(result["groups"].items()):
+        for case in (case for case in cases if case["ours"]):
+            rows += [(what, "", *pair) for what, pair in case["info"].get("goals", {}).items()]
+            wanted = case["info"].get("peer")
+            peers = [c for c in cases if not c["ours"] and (wanted is None or _is_named(c["case"], wanted))]
+            if "target" not in case["info"] or not peers:
+                continue
+            peer = min(peers, key=lambda c: c["median"])
+            name = peer["case"].removeprefix("test_")
+            rows.append((group, name, peer["median"] / case["median"], case["info"]["target"]))
+    return rows
+
+
+def _is_named(case: str, wanted: str) -> bool:
+    name = case.removeprefix("test_")
+    return name == wanted or wanted in re.split(r"[\[\]-]", name)
+
+
+def _goal_rows(result: dict[str, Any]) -> list[str]:
+    rows = goals(result)
+    if not rows:
+        return []
+    lines = ["", "| goal | peer | wanted | reached | |", "|---|---|---|---|---|"]
+    for what, peer, reached, goal in rows:
+        met = "" if reached >= goal else "**not reached**"
+        lines.append(f"| {what} | {peer} | {goal:g} | {reached:.4g} | {met} |".replace("[", "\\["))
+    return lines
 
 
 def write(result: dict[str, Any], folder: Path) -> tuple[Path, Path]:

@@ -60,4 +60,9 @@ STABLE_TORCH_LIBRARY(wsis, m) {
   m.def(
       "mask_rle(Tensor ids, Tensor? sizes, int capacity) -> (Tensor image_index, Tensor id, Tensor offsets, "
       "Tensor codes)");
+
+  // Pixels that masks of two sets have in common.
+  m.def(
+      "mask_iou(Tensor masks_a, Tensor masks_b, Tensor? image_a, Tensor? image_b) -> (Tensor intersection, "
+      "Tensor area_a, Tensor area_b)");
 }

@@ -10,6 +10,7 @@ Exit codes:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -146,9 +147,19 @@ def _run_step(command: Command, words: list[str]) -> int:
     if command.subject and words and not words[0].startswith("-"):
         words = [f"--{command.subject}={words[0]}", *words[1:]]
     config = parse(step.Config, words, f"wsis {command.name}", description, positional=command.positional)
-    result = step.run(config)
+    with _span(command.module):
+        result = step.run(config)
     _show(result)
     return _code(result)
+
+
+def _span(module: str) -> contextlib.AbstractContextManager[None]:
+    """Names a step for profilers, unless it needed no torch (which would have to be loaded for the name alone)."""
+    if "torch" not in sys.modules:
+        return contextlib.nullcontext()
+    from wsis.profiling import span
+
+    return span(module.removeprefix("wsis."))
 
 
 def _code(result: Any) -> int:

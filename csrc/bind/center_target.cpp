@@ -63,7 +63,7 @@ namespace {
 std::tuple<Tensor, Tensor, Tensor> center_target_on_cuda(const Tensor& ids, const Tensor& key, const Tensor& label,
                                                          const Tensor& score, const Tensor& center_yx,
                                                          const Tensor& bell, int64_t num_classes, int64_t reach) {
-  const DeviceScope scope(ids);
+  const DeviceScope scope(kOp, ids);
   const Inputs in = checked(ids, key, label, score, center_yx, bell, num_classes, reach);
   Outputs out = allocate(in);
   if (in.ids.numel() > 0)

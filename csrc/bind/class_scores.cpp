@@ -45,7 +45,7 @@ namespace {
 
 Scores class_scores_on_cuda(const Tensor& semantic, const Tensor& center, const Tensor& labels) {
   check(semantic, center, labels);
-  const DeviceScope scope(semantic);
+  const DeviceScope scope(kOp, semantic);
   const Tensor logits = dense(semantic), heatmap = dense(center), map = dense(labels);
   const int64_t B = logits.size(0), H = logits.size(2), W = logits.size(3);
   Tensor probability = new_empty(logits, {B, H, W}, ScalarType::Float);

@@ -66,7 +66,7 @@ namespace {
 std::tuple<Tensor, Tensor> components_cuda(const Tensor& labels, const std::optional<Tensor>& sizes,
                                            int64_t connectivity, std::optional<int64_t> background) {
   check(labels, sizes, connectivity);
-  const DeviceScope scope(labels);
+  const DeviceScope scope(kOp, labels);
   return dispatch(labels, sizes, connectivity, background, [](const auto& problem, const Tensor& in) {
     const int64_t chunks = problem.B * component_chunks(problem.H, problem.W);
     Tensor parent = new_empty(in, {problem.B, problem.H, problem.W}, ScalarType::Int);

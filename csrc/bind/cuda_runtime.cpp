@@ -4,11 +4,27 @@
 #ifdef WSIS_WITH_CUDA
 #include <cuda_runtime.h>
 #include <dlfcn.h>
+#if __has_include(<nvtx3/nvToolsExt.h>)  // no part of every toolkit
+#include <nvtx3/nvToolsExt.h>
+#define WSIS_NVTX
+#endif
 #endif
 
 namespace wsis {
 
 #ifdef WSIS_WITH_CUDA
+
+DeviceScope::DeviceScope(const char* op, const Tensor& t) : guard(t.get_device_index()) {
+#ifdef WSIS_NVTX
+  nvtxRangePushA((std::string("wsis::") + op).c_str());
+#endif
+}
+
+DeviceScope::~DeviceScope() {
+#ifdef WSIS_NVTX
+  nvtxRangePop();
+#endif
+}
 
 void* current_stream(const Tensor& t) {
   using GetStream = int32_t (*)(int32_t, void**);

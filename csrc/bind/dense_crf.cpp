@@ -135,7 +135,7 @@ Tensor forward_cuda(const Tensor& images, const Tensor& labels, const Tensor& nu
                     int64_t max_labels) {
   const CrfOptions options = make_options(images, gt_prob, steps, spatial_sxy, spatial_weight, bilateral_sxy,
                                           bilateral_srgb, bilateral_weight);
-  const DeviceScope scope(images);
+  const DeviceScope scope(kOp, images);
   const Call call = make_call(images, labels, num_labels, image_index, sizes, max_labels);
   if (call.labels.numel() == 0) return call.out;
   Tensor workspace = new_empty(call.labels, {dense_crf_workspace(call.data)}, ScalarType::Byte);

@@ -61,7 +61,7 @@ namespace {
 
 Tensor forward_cuda(const Tensor& boundary, int64_t radius) {
   check(boundary, radius);
-  const DeviceScope scope(boundary);
+  const DeviceScope scope(kOp, boundary);
   const Tensor in = dense(boundary);
   const int64_t B = in.size(0), h = in.size(1), w = in.size(2), P = make_path_table(radius).size();
   Tensor affinity = new_empty(in, {B, P, h, w}, in.scalar_type());
@@ -75,7 +75,7 @@ Tensor forward_cuda(const Tensor& boundary, int64_t radius) {
 Tensor backward_cuda(const Tensor& grad_affinity, const Tensor& boundary, int64_t radius) {
   check(boundary, radius);
   check_gradient(grad_affinity, boundary, make_path_table(radius).size());
-  const DeviceScope scope(boundary);
+  const DeviceScope scope(kOp, boundary);
   const Tensor grad = dense(grad_affinity), in = dense(boundary);
   const int64_t B = in.size(0), h = in.size(1), w = in.size(2);
   Tensor grad_boundary = new_empty(in, {B, h, w}, in.scalar_type());

@@ -35,7 +35,7 @@ namespace {
 
 Filtered filter_ids_on_cuda(const Tensor& ids, int64_t min_area, int64_t max_area) {
   check(ids);
-  const DeviceScope scope(ids);
+  const DeviceScope scope(kOp, ids);
   const Tensor map = dense(ids);
   const int64_t B = map.size(0), H = map.size(1), W = map.size(2);
   Tensor kept = new_empty(map, {B, H, W}, ScalarType::Int), counts = new_zeros(map, {B}, ScalarType::Int);

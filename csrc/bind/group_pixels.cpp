@@ -49,7 +49,7 @@ namespace {
 Tensor group_pixels_on_cuda(const Tensor& offsets, const Tensor& foreground, const Tensor& center_yx,
                             const Tensor& component, const Tensor& id) {
   check(offsets, foreground, center_yx, component, id);
-  const DeviceScope scope(offsets);
+  const DeviceScope scope(kOp, offsets);
   const Tensor off = dense(offsets), fg = dense(foreground), yx = dense(center_yx), key = dense(component),
                name = dense(id);
   const int64_t B = off.size(0), H = off.size(2), W = off.size(3), N = name.numel();

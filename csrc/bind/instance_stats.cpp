@@ -65,7 +65,7 @@ Table stats_cuda(const Tensor& ids, const std::optional<Tensor>& scores, const s
                  int64_t capacity) {
   check(ids, scores, sizes, capacity);
   WSIS_CHECK(kOp, !scores || scores->scalar_type() == ScalarType::Float, "scores on a CUDA device must be float32");
-  const DeviceScope scope(ids);
+  const DeviceScope scope(kOp, ids);
   return fill<float>(ids, scores, sizes, capacity, ScalarType::Float, [](const auto& problem, const Tensor& map) {
     check_cuda(kOp, instance_stats_cuda(problem, current_stream(map)), map);
   });

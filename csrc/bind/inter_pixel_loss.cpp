@@ -85,7 +85,7 @@ namespace {
 
 Losses forward_cuda(const Tensor& logits_, const Tensor& displacement_, const Tensor& seeds_, int64_t radius) {
   check(logits_, displacement_, seeds_, radius);
-  const DeviceScope scope(logits_);
+  const DeviceScope scope(kOp, logits_);
   const Tensor logits = dense(logits_), displacement = dense(displacement_), seeds = dense(seeds_);
   const int64_t B = logits.size(0), h = logits.size(1), w = logits.size(2);
   Tensor losses = new_zeros(logits, {4}, logits.scalar_type()), counts = new_zeros(logits, {3}, ScalarType::Long);
@@ -105,7 +105,7 @@ Losses forward_cuda(const Tensor& logits_, const Tensor& displacement_, const Te
 Gradients backward_cuda(const Tensor& grad_losses_, const Tensor& logits_, const Tensor& seeds_,
                         const Tensor& counts_, const Tensor& state_) {
   check_backward(grad_losses_, logits_, seeds_, counts_, state_);
-  const DeviceScope scope(logits_);
+  const DeviceScope scope(kOp, logits_);
   const Tensor grad_losses = dense(grad_losses_), logits = dense(logits_), seeds = dense(seeds_),
                counts = dense(counts_), state = dense(state_);
   const int64_t B = logits.size(0), h = logits.size(1), w = logits.size(2);

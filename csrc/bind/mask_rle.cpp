@@ -92,7 +92,7 @@ Codes nothing(const Tensor& like) {
 
 Codes codes_cuda(const Tensor& ids, const std::optional<Tensor>& sizes, int64_t capacity) {
   check(ids, sizes, capacity);
-  const DeviceScope scope(ids);
+  const DeviceScope scope(kOp, ids);
   const Tensor map = dense(ids);
   const std::optional<Tensor> extents = dense(sizes);
   const RleProblem problem{in_ptr<int32_t>(map), in_ptr<int32_t>(extents), map.size(0), map.size(1), map.size(2),

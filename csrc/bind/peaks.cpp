@@ -42,7 +42,7 @@ namespace {
 
 Tensor peak_mask_on_cuda(const Tensor& heatmap, const std::optional<Tensor>& ids, int64_t window, double threshold) {
   check(heatmap, ids, window);
-  const DeviceScope scope(heatmap);
+  const DeviceScope scope(kOp, heatmap);
   const Tensor heat = dense(heatmap);
   const std::optional<Tensor> confine = dense(ids);
   const int64_t B = heat.size(0), C = heat.size(1), H = heat.size(2), W = heat.size(3);

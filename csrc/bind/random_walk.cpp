@@ -145,7 +145,7 @@ Tensor forward_cuda(const Tensor& seeds, const Tensor& boundary, const Tensor& i
                     std::optional<Tensor> sizes, int64_t radius, double beta, int64_t num_steps, double tol,
                     bool exact) {
   const WalkShape shape = check(seeds, boundary, image_index, sizes, radius, num_steps);
-  const DeviceScope scope(seeds);
+  const DeviceScope scope(kOp, seeds);
   const Tensor x = wsis::dense(seeds), edge = wsis::dense(boundary), index = wsis::dense(image_index);
   const std::optional<Tensor> table = dense(sizes);
   Tensor walked = new_empty(x, {shape.M, shape.H, shape.W}, ScalarType::Float);
@@ -166,7 +166,7 @@ std::tuple<Tensor, Tensor> backward_cuda(const Tensor& grad, const Tensor& seeds
                                          double beta, int64_t num_steps, double tol, bool exact, bool need_boundary) {
   const WalkShape shape = check(seeds, boundary, image_index, sizes, radius, num_steps);
   check_gradient(grad, seeds);
-  const DeviceScope scope(seeds);
+  const DeviceScope scope(kOp, seeds);
   const Tensor g = wsis::dense(grad), x = wsis::dense(seeds), edge = wsis::dense(boundary),
                index = wsis::dense(image_index);
   const std::optional<Tensor> table = dense(sizes);

@@ -58,10 +58,12 @@ void* current_stream(const Tensor& t);
 // Turns the code a CUDA host function returned into an exception naming op and cause.
 void check_cuda(const char* op, int code, const Tensor& t);
 
-// Makes the tensor's device current for one scope, as every CUDA host function expects.
+// Makes the tensor's device current for one scope, as every CUDA host function expects, in an NVTX range "wsis::op".
 struct DeviceScope {
   torch::stable::accelerator::DeviceGuard guard;
-  explicit DeviceScope(const Tensor& t) : guard(t.get_device_index()) {}
+  DeviceScope(const char* op, const Tensor& t);
+  ~DeviceScope();
+  DeviceScope(const DeviceScope&) = delete;
 };
 
 }  // namespace wsis

@@ -41,7 +41,7 @@ namespace {
 
 Tensor trace_cuda(const Tensor& displacement, const std::optional<Tensor>& sizes, int64_t num_steps) {
   check(displacement, sizes, num_steps);
-  const DeviceScope scope(displacement);
+  const DeviceScope scope(kOp, displacement);
   const Tensor in = dense(displacement);
   const std::optional<Tensor> table = dense(sizes);
   const int64_t B = in.size(0), h = in.size(2), w = in.size(3);

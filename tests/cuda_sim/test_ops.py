@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from tests.cuda_sim.simulator import HERE, Struct
@@ -192,6 +193,20 @@ def test_filter_ids(kernels, order):
         )
         assert np.array_equal(kept, want[0].numpy())
         assert np.array_equal(counts, want[1].numpy())
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_mask_iou(kernels, order, indexed):
+    g = _generator()
+    a, b = (torch.rand(count, 7, 45, generator=g) < share for count, share in ((4, 0.2), (3, 0.6)))
+    index = (torch.tensor([0, 1, 1, 2]), torch.tensor([1, 0, 7])) if indexed else (None, None)
+    want = torch.ops.wsis.mask_iou(a, b, *index)
+    got = [np.empty(t.shape, np.int64) for t in want]
+    sets = Struct(_input(a), _input(b), *(None if t is None else _input(t) for t in index), 4, 3, 7 * 45)
+    packed = np.empty((7, 2 * ((7 * 45 + 63) // 64)), np.uint32)
+    kernels.call("mask_iou_cuda", sets, packed, *got, None, order=order)
+    for result, expected in zip(got, want):
+        assert np.array_equal(result, expected.numpy())
 
 
 def test_every_kernel_is_tested(kernels):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.golden_cases import SEEDS, bestie_instances, load_scene, load_voc_ap, true_instances
-from wsis.evaluation import instance_voc, overlap
+from wsis.evaluation import instance_voc
 from wsis.evaluation.instance_voc import InstanceAP, evaluate
 from wsis.evaluation.overlap import mask_iou
 from wsis.structures import Instances
@@ -230,7 +230,7 @@ def test_matches_oracle_on_random_scenes_with_ties(seed, stable):
 
 
 @pytest.mark.parametrize("size", [(37, 41), (8, 8), (1, 1), (1, 65), (3, 21)])
-def test_every_way_of_counting_is_exact(monkeypatch, size):
+def test_overlaps_are_exact(size):
     generator = torch.Generator().manual_seed(0)
     a, b = (torch.rand((n, *size), generator=generator) > 0.5 for n in (3, 5))
     a[0], b[0] = True, True
@@ -238,11 +238,7 @@ def test_every_way_of_counting_is_exact(monkeypatch, size):
     assert torch.equal(mask_iou(a, b), direct)
     assert mask_iou(a[:0], b).shape == (0, 5)
     assert mask_iou(a, b[:0]).shape == (3, 0)
-    monkeypatch.delattr(np, "bitwise_count", raising=False)
-    assert torch.equal(mask_iou(a, b), direct)
-    monkeypatch.setattr(overlap, "_count_packed", overlap._count_products)
-    monkeypatch.setattr(overlap, "CHUNK_CELLS", 64)
-    assert torch.equal(mask_iou(a, b), direct)
+    assert torch.equal(mask_iou(a.float(), b.long()), direct), "not 0 = inside, whatever the dtype"
 
 
 BAD = {

@@ -10,13 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from wsis import ops
+
 __all__ = ["Table", "mask_iou", "paired"]
 
-CHUNK_CELLS = 1 << 22
-"""Mask cells that are turned into float32 at a time: 16 MB, below the 2**24 up to which float32 counts."""
-
 _MISSING = object()
-_BITS = np.array([bin(value).count("1") for value in range(256)], dtype=np.uint8)
 
 
 def mask_iou(masks_a: Tensor, masks_b: Tensor) -> Tensor:
@@ -43,44 +41,7 @@ def mask_iou(masks_a: Tensor, masks_b: Tensor) -> Tensor:
             f"mask_iou: masks_a and masks_b must have one image size, got {list(masks_a.shape[1:])} "
             f"and {list(masks_b.shape[1:])}"
         )
-    count = _count_packed if masks_a.device.type == masks_b.device.type == "cpu" else _count_products
-    common, area_a, area_b = count(masks_a.flatten(1) != 0, masks_b.flatten(1) != 0)
-    union = area_a[:, None] + area_b[None, :] - common
-    return torch.where(union > 0, common / union.clamp(min=1), torch.zeros_like(common)).float()
-
-
-def _count_packed(flat_a: Tensor, flat_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Common cells and areas of ``[N, P]`` and ``[M, P]`` bool on the CPU, float64: 64 cells in one word."""
-    packed_a, packed_b = (_packed(flat.numpy()) for flat in (flat_a, flat_b))
-    common = np.zeros((len(packed_a), len(packed_b)), dtype=np.float64)
-    for column, words in enumerate(packed_b):
-        common[:, column] = _ones(packed_a & words)
-    return tuple(map(torch.from_numpy, (common, _ones(packed_a), _ones(packed_b))))
-
-
-def _count_products(flat_a: Tensor, flat_b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same on an accelerator, by matrix products of pieces in which float32 counts exactly."""
-    rows, columns = flat_a.shape[0], flat_b.shape[0]
-    common = torch.zeros((rows, columns), dtype=torch.float64, device=flat_a.device)
-    if rows and columns:
-        step = max(1, CHUNK_CELLS // (rows + columns))
-        for start in range(0, flat_a.shape[1], step):
-            part_a, part_b = (flat[:, start : start + step].float() for flat in (flat_a, flat_b))
-            common += part_a @ part_b.T
-    return common, flat_a.sum(1).double(), flat_b.sum(1).double()
-
-
-def _packed(flat: np.ndarray) -> np.ndarray:
-    """``[N, P]`` bool -> ``[N, ceil(P / 64)]`` uint64."""
-    octets = np.packbits(flat, axis=1)
-    return np.pad(octets, ((0, 0), (0, -octets.shape[1] % 8))).view(np.uint64)
-
-
-def _ones(words: np.ndarray) -> np.ndarray:
-    """Set bits of each row of ``[N, W]`` uint64, float64."""
-    if hasattr(np, "bitwise_count"):
-        return np.bitwise_count(words).sum(axis=1, dtype=np.float64)
-    return _BITS[words.view(np.uint8)].sum(axis=1, dtype=np.float64)
+    return ops.mask_iou(masks_a != 0, masks_b != 0).iou
 
 
 class Table:

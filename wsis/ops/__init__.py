@@ -9,6 +9,7 @@ from wsis.ops.filter_ids import FilteredIds, filter_ids
 from wsis.ops.group_pixels import group_pixels
 from wsis.ops.instance_stats import InstanceStats, instance_stats
 from wsis.ops.inter_pixel_loss import InterPixelLoss, inter_pixel_loss
+from wsis.ops.mask_iou import MaskIou, mask_iou
 from wsis.ops.mask_rle import mask_rle, rle_to_ids, rle_to_mask
 from wsis.ops.peaks import Peaks, peak_mask, peaks
 from wsis.ops.random_walk import propagate_to_edge, random_walk
@@ -20,6 +21,7 @@ __all__ = [
     "FilteredIds",
     "InstanceStats",
     "InterPixelLoss",
+    "MaskIou",
     "Peaks",
     "center_target",
     "class_scores",
@@ -31,6 +33,7 @@ __all__ = [
     "group_pixels",
     "instance_stats",
     "inter_pixel_loss",
+    "mask_iou",
     "mask_rle",
     "neighbor_offsets",
     "peak_mask",

@@ -20,6 +20,7 @@ import yaml
 from wsis import __version__
 from wsis.data.artifacts import file_sha256, make_folder, write_bytes, write_json
 from wsis.errors import ExitCode, Problems, did_you_mean
+from wsis.profiling import span
 from wsis.recipes.stages import FILES, Stage
 from wsis.runtime.progress import say
 from wsis.steps.label import NEEDS
@@ -114,7 +115,9 @@ def _carry_out(records: Path, stage: Stage, force: bool) -> Outcome:
         _clear(stage)
     path.unlink(missing_ok=True)
     say(f"{stage.name}: begins")
-    result = importlib.import_module(f"wsis.steps.{stage.step}").run(stage.config)
+    step = importlib.import_module(f"wsis.steps.{stage.step}")
+    with span(f"steps.{stage.step}"):
+        result = step.run(stage.config)
     code = int(getattr(result, "exit_code", None) or 0)
     with contextlib.suppress(AttributeError):
         say(f"{stage.name}: {result.summary()}")

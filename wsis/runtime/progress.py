@@ -23,13 +23,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from wsis.profiling import span
+
 __all__ = ["RunLog", "StageClock", "Watch", "say", "stage_shares"]
 
 _PLAIN_SECONDS = 10.0
 
 
 class StageClock:
-    """Seconds spent in named stages; threads may work at several at a time.
+    """Seconds spent in named stages, each a :func:`wsis.profiling.span`; threads may work at several at a time.
 
     Attributes:
         seconds: by stage.
@@ -47,7 +49,8 @@ class StageClock:
     def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         try:
-            yield
+            with span(stage):
+                yield
         finally:
             self.add(stage, time.perf_counter() - start)
 

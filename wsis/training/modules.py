@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wsis.errors import ConfigError
 from wsis.losses.inter_pixel import irnet_loss
 from wsis.models import CamNet, IRNet
+from wsis.profiling import span
 
 from .config import OptimConfig
 from .schedule import build_optimizer, set_learning_rates
@@ -83,7 +84,8 @@ class Training(pl.LightningModule):
         set_learning_rates(self.optimizers(use_pl_optimizer=False), self.optim.factor(self.step, self.steps))
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        self.values = self.loss(batch)
+        with span(f"training.{type(self).__name__}"):
+            self.values = self.loss(batch)
         self._ids = batch["id"]
         if not bool(torch.isfinite(self.values["loss"])):
             self._stop("loss")

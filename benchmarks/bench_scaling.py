@@ -1,0 +1,238 @@
+"""How the cost of every operator grows: with the pixels of an image, with channels or images, and with a second core.
+
+Times are processor seconds of one thread. Small images are dominated by what a call costs at all, so exponents are
+fitted from 64 x 64 cells on. Nothing may be worse than linear: the assertions leave room for caches running over.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from benchmarks.cost import exponent, peak_bytes, thread_seconds
+from wsis import ops
+from wsis.structures import InstanceMap, Points
+
+MOST = 1.25
+SIDES, MANY = (32, 64, 128, 256), (1, 4, 16)
+ALL_SIDES, ALL_MANY = (32, 64, 128, 256, 512, 1024), (1, 4, 16, 64)
+Call = Callable[[], object]
+
+
+def smooth(count: int, channels: int, side: int, cells: int = 8) -> torch.Tensor:
+    """Smooth noise in 0..1, its patches ``cells`` wide at every size."""
+    g = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, channels, side // cells + 2, side // cells + 2, generator=g)
+    return F.interpolate(coarse, (side, side), mode="bilinear", align_corners=False)
+
+
+def regions(count: int, side: int) -> torch.Tensor:
+    return ops.connected_components((smooth(count, 1, side)[:, 0] > 0.5).int()).ids
+
+
+def walk(side: int, many: int) -> Call:
+    seeds, boundary = smooth(1, many, side)[0], 0.9 * smooth(1, 1, side)[:, 0]
+    return lambda: ops.random_walk(seeds, boundary, num_steps=64)
+
+
+def loss(side: int, many: int) -> Call:
+    logits, displacement = (smooth(many, c, side).requires_grad_() for c in (1, 2))
+    seeds = (smooth(many, 1, side, 16)[:, 0] * 3).to(torch.uint8)
+
+    def step() -> object:
+        losses = ops.inter_pixel_loss(logits.squeeze(1), displacement, seeds, radius=5)
+        return torch.autograd.grad(sum(losses[:4]), (logits, displacement))
+
+    return step
+
+
+def trace(side: int, many: int) -> Call:
+    displacement = 8 * smooth(many, 2, side) - 4
+    return lambda: ops.trace_displacement(displacement, 100)
+
+
+def stats(side: int, many: int) -> Call:
+    ids, scores = regions(many, side), smooth(many, 1, side)[:, 0]
+    return lambda: ops.instance_stats(ids, scores)
+
+
+def grouping(side: int, many: int) -> Call:
+    offsets, ids = 10 * smooth(many, 2, side) - 5, regions(many, side)
+    rows = [[(x, y, 0, 1.0) for y in range(8, side, 32) for x in range(8, side, 32)]] * many
+    points = Points.from_rows(rows)
+    return lambda: ops.group_pixels(offsets, points, ids)
+
+
+def target(side: int, many: int) -> Call:
+    ids = regions(1, side)
+    found = ops.instance_stats(ids)
+    table = InstanceMap(
+        ids, found.image_index, found.id, found.id % many, torch.ones(len(found.id)), found.centroid_yx.float()
+    )
+    return lambda: ops.center_target(table, many)
+
+
+def crf(side: int, many: int) -> Call:
+    image = (255 * smooth(1, 3, side)).to(torch.uint8)
+    labels = (smooth(1, many, side, 16) * 2.99).to(torch.uint8)
+    return lambda: ops.dense_crf(image, labels, [3], steps=2)
+
+
+def overlaps(side: int, many: int) -> Call:
+    masks = smooth(many, 1, side)[:, 0] > 0.5
+    return lambda: ops.mask_iou(masks, masks[:1])
+
+
+def scores(side: int, many: int) -> Call:
+    semantic, center = smooth(1, many + 1, side), smooth(1, many, side)
+    labels = (smooth(1, 1, side)[:, 0] * many).int()
+    return lambda: ops.class_scores(semantic, center, labels)
+
+
+@dataclass(frozen=True)
+class Case:
+    """``make(side, many)`` gives a call; ``many`` counts channels or images."""
+
+    name: str
+    many: str
+    make: Callable[[int, int], Call]
+    largest: int = 1024
+
+
+def of(op: Callable[..., object], make: Callable[[int, int], torch.Tensor], **options: object) -> Callable[..., Call]:
+    """Calls of an operator on one tensor."""
+    return lambda side, many: functools.partial(op, make(side, many), **options)
+
+
+def field(side: int, many: int) -> torch.Tensor:
+    return smooth(many, 1, side)[:, 0]
+
+
+def halves(side: int, many: int) -> torch.Tensor:
+    return (field(side, many) > 0.5).int()
+
+
+def ids(side: int, many: int) -> torch.Tensor:
+    return regions(many, side)
+
+
+def heat(side: int, many: int) -> torch.Tensor:
+    return smooth(1, many, side)
+
+
+CASES = [
+    Case("edge_to_affinity", "images", of(ops.edge_to_affinity, field), 512),
+    Case("random_walk", "channels", walk),
+    Case("inter_pixel_loss", "images", loss, 512),
+    Case("trace_displacement", "images", trace),
+    Case("connected_components", "images", of(ops.connected_components, halves)),
+    Case("instance_stats", "images", stats),
+    Case("filter_ids", "images", of(ops.filter_ids, ids, min_area=20)),
+    Case("class_scores", "channels", scores),
+    Case("peaks", "channels", of(ops.peak_mask, heat, window=41, threshold=0.3)),
+    Case("group_pixels", "images", grouping),
+    Case("center_target", "channels", target),
+    Case("dense_crf", "label maps", crf),
+    Case("mask_rle", "images", of(ops.mask_rle, ids)),
+    Case("mask_iou", "masks", overlaps),
+]
+
+
+def measure(case: Case, sides: tuple[int, ...], counts: tuple[int, ...]) -> dict[str, object]:
+    """Seconds and peak memory by side (one channel or image) and by number (64 x 64), with exponents."""
+    sides = tuple(side for side in sides if side <= case.largest)
+    seconds, memory, by_count = {}, {}, {}
+    for side in sides:
+        call = case.make(side, 1)
+        call()
+        memory[side] = peak_bytes(call)
+        seconds[side] = thread_seconds(call)
+    for count in counts:
+        by_count[count] = thread_seconds(case.make(64, count))
+    fitted = [side for side in sides if side >= 64]
+    largest = sides[-1]
+    return {
+        "exponent_in_pixels": exponent([s * s for s in fitted], [seconds[s] for s in fitted]),
+        f"exponent_in_{case.many.replace(' ', '_')}": exponent(counts[1:], [by_count[n] for n in counts[1:]]),
+        "ms_by_side": {side: round(1e3 * value, 3) for side, value in seconds.items()},
+        f"ms_by_{case.many.replace(' ', '_')}": {n: round(1e3 * value, 3) for n, value in by_count.items()},
+        "peak_mib_by_side": {side: None if v is None else round(v / 2**20, 2) for side, v in memory.items()},
+        "peak_bytes_per_pixel": None if memory[largest] is None else memory[largest] / largest**2,
+    }
+
+
+def check(figures: dict[str, object]) -> None:
+    for name, value in figures.items():
+        assert not name.startswith("exponent") or float(value) < MOST, f"{name} is {value}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+@pytest.mark.benchmark(group="cost against size")
+def test_wsis_small(benchmark, case):
+    figures = measure(case, SIDES, MANY)
+    benchmark.extra_info.update(threads=1, **figures)
+    benchmark.pedantic(case.make(128, 1), rounds=3)
+    check(figures)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+@pytest.mark.benchmark(group="cost against size, all sizes")
+def test_wsis_all_sizes(benchmark, case):
+    figures = measure(case, ALL_SIDES, ALL_MANY)
+    benchmark.extra_info.update(threads=1, **figures)
+    benchmark.pedantic(case.make(128, 1), rounds=3)
+    check(figures)
+
+
+def wall_seconds(call: Call, rounds: int = 5) -> float:
+    call()
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def batch_walk() -> Call:
+    seeds, boundary = smooth(16, 8, 96).flatten(0, 1), 0.9 * smooth(16, 1, 96)[:, 0]
+    index = torch.arange(16).repeat_interleave(8)
+    return lambda: ops.random_walk(seeds, boundary, index)
+
+
+def crf_batch(side: int, many: int) -> Call:
+    images, labels = (255 * smooth(many, 3, side)).to(torch.uint8), (smooth(many, 2, side, 16) * 2.99).to(torch.uint8)
+    return lambda: ops.dense_crf(images, labels, [3] * many)
+
+
+BATCH = [
+    ("random_walk", batch_walk),
+    ("inter_pixel_loss", functools.partial(loss, 128, 8)),
+    ("trace_displacement", functools.partial(trace, 128, 8)),
+    ("connected_components", functools.partial(of(ops.connected_components, halves), 512, 16)),
+    ("peaks", functools.partial(of(ops.peak_mask, heat, window=41, threshold=0.3), 416, 8)),
+    ("mask_rle", functools.partial(of(ops.mask_rle, ids), 512, 16)),
+    ("dense_crf", functools.partial(crf_batch, 160, 4)),
+]
+
+
+@pytest.mark.skipif(torch.get_num_threads() < 2, reason="needs two threads")
+@pytest.mark.parametrize(("name", "make"), BATCH, ids=[name for name, _ in BATCH])
+@pytest.mark.benchmark(group="two cores instead of one, a batch")
+def test_wsis_two_cores(benchmark, name, make):
+    call, before, seconds = make(), torch.get_num_threads(), {}
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            seconds[threads] = wall_seconds(call)
+        benchmark.extra_info.update(threads=2, goals={f"{name}: 1 to 2 cores": [seconds[1] / seconds[2], 1.8]})
+        benchmark.pedantic(call, rounds=3)
+    finally:
+        torch.set_num_threads(before)
