@@ -11,7 +11,7 @@ from wsis.errors import ConfigError
 from wsis.labels import center_offset
 from wsis.recipes.irnet import Numbers, irnet_stages, small_numbers, voc_numbers
 from wsis.recipes.stages import Options, Stage
-from wsis.steps import evaluate, export, label, make_points, report, train_center_offset, train_peaks
+from wsis.steps import evaluate, export, label, make_points, report, train_cam, train_center_offset, train_peaks
 from wsis.training.config import MachineConfig, OptimConfig
 
 __all__ = ["BestieNumbers", "BestieOptions", "bestie_small", "bestie_stages", "bestie_voc"]
@@ -51,6 +51,8 @@ class BestieNumbers:
     Attributes:
         irnet: numbers of the road to the semantic maps.
         peaks: fields of ``train_peaks.Config``.
+        peaks_on_classifier: the peak network begins with the trained classifier's backbone, which is trained if the
+            road to the semantic maps has not done so.
         network: fields of ``train_center_offset.Config``.
         label_split: split to label where the options leave it empty; empty = the training images.
         labels: thresholds of pseudo labels, refinement and inference.
@@ -59,6 +61,7 @@ class BestieNumbers:
     irnet: Numbers
     peaks: dict
     network: dict
+    peaks_on_classifier: bool = False
     label_split: str = ""
     labels: center_offset.Config = dataclasses.field(default_factory=center_offset.Config)
 
@@ -86,14 +89,16 @@ def bestie_small(options: BestieOptions) -> list[Stage]:
     numbers = BestieNumbers(
         irnet=small_numbers(),
         peaks={
-            "backbone": backbone,
-            "weights": options.weights,
+            "backbone": options.backbone or "mobilenet_v2",
             "width": 192,
             "trainable_from": 3,
             "side": 352,
             "crop": 320,
-            "optim": OptimConfig("adamw", lr=2e-4, new_layers=5.0, weight_decay=0.01, epochs=5, batch_size=16),
+            "optim": OptimConfig(
+                "adamw", lr=1e-4, new_layers=10.0, weight_decay=0.01, epochs=4, min_steps=150, batch_size=16
+            ),
         },
+        peaks_on_classifier=True,
         network={
             "architecture": backbone,
             "weights": options.weights,
@@ -113,7 +118,10 @@ def bestie_stages(options: BestieOptions, numbers: BestieNumbers) -> list[Stage]
     out = Path(options.out)
     semantic = options.semantic or str(out / "semantic_maps" / "maps")
     points = options.points or str(out / "points")
-    stages = [] if options.semantic else _semantic_stages(options, numbers, semantic)
+    stages = _semantic_stages(options, numbers, semantic)
+    if options.semantic:
+        by_peaks = numbers.peaks_on_classifier and not options.points and options.supervision == "image"
+        stages = [stage for stage in stages if by_peaks and stage.name == "train_cam"]
     if not options.points:
         stages += _point_stages(options, numbers)
     network = train_center_offset.Config(
@@ -154,9 +162,11 @@ def _point_stages(options: BestieOptions, numbers: BestieNumbers) -> list[Stage]
     shared = {"data": options.data, "out": str(out / "points"), "device": options.device, "workers": options.workers}
     if options.supervision == "point":
         return [Stage("make_points", "make_points", make_points.Config(from_masks=True, **shared))]
+    classifier = str(out / "train_cam" / train_cam.NETWORK) if numbers.peaks_on_classifier else ""
     peaks = train_peaks.Config(
         data=options.data,
         out=str(out / "train_peaks"),
+        cam_weights=classifier,
         seed=options.seed,
         machine=_machine(options),
         **numbers.peaks,

@@ -91,7 +91,7 @@ FILES = {
     "train_cam": StepFiles(("weights",), ("out",), ("machine",)),
     "make_seed_labels": StepFiles(("cam_weights",), ("out",), _LABEL_FREE),
     "train_irnet": StepFiles(("seeds", "weights", "cam_weights"), ("out",), ("machine",)),
-    "train_peaks": StepFiles(("weights",), ("out",), ("machine",)),
+    "train_peaks": StepFiles(("weights", "cam_weights"), ("out",), ("machine",)),
     "make_points": StepFiles(("peak_weights",), ("out",), ("workers", "max_faults", "verify")),
     "train_center_offset": StepFiles(("semantic", "points", "weights", "point_list"), ("out",), ("machine",)),
     "label": StepFiles(

@@ -19,10 +19,10 @@ from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
 from wsis.data.image_set import ImageSet
 from wsis.errors import ConfigError, Problems
-from wsis.models import build_peak_net, peak_backbone_problem
+from wsis.models import PeakNet, build_peak_net, peak_backbone_problem
 from wsis.runtime.device import choose_device
 from wsis.training.batches import BatchPlan, CropData
-from wsis.training.checkpoint import load_network, save_network
+from wsis.training.checkpoint import load_network, network_problem, save_network
 from wsis.training.config import MachineConfig, OptimConfig
 from wsis.training.fit import TrainResult, finished, fit, is_main, open_run, weights_key
 from wsis.training.peak_training import PeakSamples, PeakTraining
@@ -44,6 +44,8 @@ class Config:
         out: folder of the run.
         backbone: vgg16, resnet50, mobilenet_v2, mobilenet_v2_dilated, tiny or timm:NAME.
         weights: file with the backbone's ImageNet weights; empty = random.
+        cam_weights: take the backbone of this classifier (from train-cam) instead of weights; few images and few
+            steps then suffice.
         alpha: values below this share of their channel's maximum become 0; other data sets may want another.
         width: channels of the three convolutions after the backbone.
         trainable_from: first stage (0 to 4) of the backbone that learns; vgg16 learns whole.
@@ -58,6 +60,7 @@ class Config:
     out: str = ""
     backbone: str = "vgg16"
     weights: str = ""
+    cam_weights: str = ""
     alpha: float = 0.7
     width: int = 512
     trainable_from: int = 0
@@ -76,6 +79,8 @@ class Config:
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
                 problems.add(name, f"got {getattr(self, name)}, expected {low} to {high}")
+        if self.weights and self.cam_weights:
+            problems.add("cam_weights", "was given together with weights, expected only one of them")
         if self.crop > self.side:
             problems.add("crop", f"got {self.crop}, expected at most side = {self.side}")
         problems.raise_if_any()
@@ -94,7 +99,7 @@ def run(config: Config) -> TrainResult:
         if finished(target, "train-peaks"):
             return TrainResult.kept(target)
         torch.manual_seed(config.seed)
-        net = build_peak_net(config.backbone, len(data.categories), config.alpha, config.width, config.weights or None)
+        net = _network(config, len(data.categories))
         steps = config.optim.total_steps(len(data))
         training = PeakTraining(net, config.optim, steps, config.trainable_from)
         plan = BatchPlan(len(data), config.optim.batch_size, steps, config.seed)
@@ -113,6 +118,14 @@ def run(config: Config) -> TrainResult:
     return TrainResult(target, **figures)
 
 
+def _network(config: Config, num_classes: int) -> PeakNet:
+    if not config.cam_weights:
+        weights = config.weights or None
+        return build_peak_net(config.backbone, num_classes, config.alpha, config.width, weights)
+    backbone = load_network(config.cam_weights, kind="cam_net").backbone
+    return PeakNet(backbone, num_classes, config.alpha, config.width)
+
+
 def _check(config: Config) -> ImageSet:
     """Everything that can be known to be wrong before work begins, in one list; the opened data set."""
     problems = Problems()
@@ -120,6 +133,10 @@ def _check(config: Config) -> ImageSet:
         problems.add("out", "is empty; give --out=FOLDER")
     if config.weights and config.weights != "imagenet" and not Path(config.weights).is_file():
         problems.add("weights", f"{config.weights} does not exist (the current folder is {Path.cwd()})")
+    if config.cam_weights:
+        reason = network_problem(config.cam_weights, "cam_net", config.backbone)
+        if reason:
+            problems.add("cam_weights", reason)
     data = None
     try:
         choose_device(config.machine.device)
@@ -141,7 +158,7 @@ def _parts(config: Config, data: ImageSet) -> dict[str, Any]:
         **{name: getattr(config, name) for name in kept},
         "optim": dataclasses.asdict(config.optim),
         "precision": config.machine.precision,
-        "weights": weights_key(config.weights),
+        "weights": weights_key(config.cam_weights or config.weights),
         "categories": data.categories.to_json(),
         "inputs": data.fingerprint(),
         "version": __version__,
