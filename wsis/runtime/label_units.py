@@ -10,7 +10,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,9 @@ from wsis.runtime.decode import Decoded, group_by_size, read_ahead
 from wsis.runtime.inputs import FrozenInputs, Unit
 from wsis.runtime.progress import RunLog, StageClock, say
 from wsis.runtime.shards import Row
+from wsis.runtime.unit_work import BatchLimit, UnitWork, net_threads
 
-__all__ = ["BatchLimit", "LabelUnits", "Outputs"]
-
-_BEHIND = 2
+__all__ = ["LabelUnits", "Outputs"]
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,13 @@ class LabelUnits:
     """Gives the rows of unit after unit.
 
     Pictures are decoded ahead in threads, wait in groups of equal size until a batch is full or their unit ends,
-    go through the nets and the propagation in the calling thread, and are turned into rows and files in threads
-    behind it, so that the device waits neither for the reader nor for the writer. What a batch holds beside an
-    image does not change its result.
+    go through the nets and the propagation, and are turned into rows and files in threads behind that, so that the
+    device waits neither for the reader nor for the writer. What a batch holds beside an image does not change its
+    result.
+
+    A GPU is fed by the calling thread. On the CPU as many threads as torch would use each take a batch of their
+    own and compute it alone: the last bits of a convolution depend on how many threads share it, and so the result
+    does not depend on how many there are.
 
     Args:
         labeller: nets and thresholds.
@@ -69,7 +72,7 @@ class LabelUnits:
         batch_size: most images that go through the nets together.
         workers: threads that decode.
         clock: stages ``decode``, ``nets``, ``kernels``, ``encode``, ``write`` in seconds of work, threads added
-            up, and ``wait``: how long the calling thread stood still for the others.
+            up, and ``wait``: how long nets and kernels stood still for the others.
         root: paths of pictures in the rows are relative to it where they lie in it.
         log: gets a line when memory does not suffice.
     """
@@ -89,6 +92,7 @@ class LabelUnits:
         self.batch_size, self.workers, self.clock, self.log = batch_size, workers, clock, log
         self.root = Path(root).resolve() if root else None
         self._fits = BatchLimit(batch_size)
+        self._computing: deque[Future[None]] = deque()
 
     def __call__(
         self, units: Iterable[Unit], stopping: Callable[[], bool], overdue: Callable[[], bool] = lambda: False
@@ -104,14 +108,14 @@ class LabelUnits:
         pictures = read_ahead(self._load, _indices(units, begun), self.workers, self.batch_size + 2 * self.workers)
         writers = ThreadPoolExecutor(max(1, self.workers), thread_name_prefix="write")
         encoder = ThreadPoolExecutor(1, thread_name_prefix="encode")
-        with writers, encoder, contextlib.closing(pictures):
+        with writers, encoder, net_threads(self.labeller.device) as nets, contextlib.closing(pictures):
             while not stopping():
                 first = self._next(pictures)
                 if first is None:
                     return
                 unit = begun.popleft()
                 rest = (self._next(pictures) for _ in range(unit.count - 1))
-                work = _Work(unit, encoder, writers)
+                work = UnitWork(unit, nets, encoder, writers)
                 try:
                     rows = self._unit(work, itertools.chain([first], rest), overdue)
                 finally:
@@ -125,7 +129,7 @@ class LabelUnits:
         picture = next(pictures, None)
         if picture is not None:
             self.clock.add("decode", picture.seconds)
-            if self.workers:
+            if self.workers and all(future.done() for future in self._computing):
                 self.clock.add("wait", time.perf_counter() - start)
         return picture
 
@@ -135,17 +139,19 @@ class LabelUnits:
         return self.inputs.load_image(index)
 
     def _unit(
-        self, work: _Work, pictures: Iterator[Decoded[np.ndarray]], overdue: Callable[[], bool]
+        self, work: UnitWork, pictures: Iterator[Decoded[np.ndarray]], overdue: Callable[[], bool]
     ) -> list[Row] | None:
-        for group in group_by_size(self._usable(work, pictures), self.batch_size):
-            if overdue():
-                return None
-            self._batch(group, work)
+        self._computing = work.batches
+        for group in group_by_size(self._usable(work, pictures), work.batch_size(self.batch_size)):
+            work.compute(self._batch, group, work, overdue)
+        work.computed()
+        if work.dropped:
+            return None
         with self.clock("wait"):
             work.finish()
         return [work.rows[index] for index in work.unit.indices]
 
-    def _usable(self, work: _Work, pictures: Iterator[Decoded[np.ndarray]]) -> Iterator[Decoded[np.ndarray]]:
+    def _usable(self, work: UnitWork, pictures: Iterator[Decoded[np.ndarray]]) -> Iterator[Decoded[np.ndarray]]:
         """The pictures of a unit that have classes to look for; every picture gets its row."""
         for picture in pictures:
             work.rows[picture.index] = row = self._row(picture)
@@ -174,14 +180,17 @@ class LabelUnits:
         inside = self.root is not None and real.is_relative_to(self.root)
         return real.relative_to(self.root).as_posix() if inside else str(path)
 
-    def _batch(self, group: list[Decoded[np.ndarray]], work: _Work) -> None:
+    def _batch(self, group: list[Decoded[np.ndarray]], work: UnitWork, overdue: Callable[[], bool]) -> None:
         """Label images of one size; halves the batch, and at last leaves the GPU, when memory does not
         suffice. Pictures of that size and larger ones then come in batches that fitted."""
+        work.dropped = work.dropped or overdue()
+        if work.dropped:
+            return
         height, width = group[0].value.shape[:2]
         step = self._fits.at(height * width)
         if step < len(group):
             for start in range(0, len(group), step):
-                self._batch(group[start : start + step], work)
+                self._batch(group[start : start + step], work, overdue)
             return
         try:
             self._label(group, work)
@@ -190,13 +199,13 @@ class LabelUnits:
             self._fits.failed(height * width, len(group))
             self._tell_memory(len(group), height, width)
             if len(group) > 1:
-                self._batch(group, work)
+                self._batch(group, work, overdue)
             else:
                 self._on_cpu(group, work)
         except MemoryError as error:
             raise SystemFault(f"out of memory at {len(group)} images of {height}x{width}: {error}") from error
 
-    def _on_cpu(self, group: list[Decoded[np.ndarray]], work: _Work) -> None:
+    def _on_cpu(self, group: list[Decoded[np.ndarray]], work: UnitWork) -> None:
         device = self.labeller.device
         self.labeller.to("cpu")
         try:
@@ -211,7 +220,7 @@ class LabelUnits:
         if self.log is not None:
             self.log.write("memory", {"images": images, "height": height, "width": width, "then": then})
 
-    def _label(self, group: list[Decoded[np.ndarray]], work: _Work) -> None:
+    def _label(self, group: list[Decoded[np.ndarray]], work: UnitWork) -> None:
         members = [work.rows[picture.index] for picture in group]
         size = (members[0].height, members[0].width)
         with self.clock("nets"):
@@ -236,7 +245,7 @@ class LabelUnits:
             with self.clock("wait"):
                 work.encode(self._encode, work, fine, fields, made)
 
-    def _encode(self, work: _Work, rows: list[Row], fields: Any, made: Propagated) -> None:
+    def _encode(self, work: UnitWork, rows: list[Row], fields: Any, made: Propagated) -> None:
         """Rows and files of a batch; runs in a thread behind the nets."""
         with self.clock("encode"):
             if self.outputs.instances:
@@ -262,68 +271,6 @@ class LabelUnits:
             np.savez_compressed(buffer, **arrays)
         with self.clock("write"):
             write_bytes(_target(self.outputs.fields, image_id, ".npz"), buffer.getvalue())
-
-
-class _Work:
-    """What is under way for one unit.
-
-    Args:
-        unit: the unit.
-        encoder: one thread that turns batches into rows.
-        writers: threads that make and write files.
-    """
-
-    def __init__(self, unit: Unit, encoder: ThreadPoolExecutor, writers: ThreadPoolExecutor) -> None:
-        self.unit = unit
-        self.rows: dict[int, Row] = {}
-        self._encoder, self._writers = encoder, writers
-        self._batches: deque[Future[None]] = deque()
-        self._files: deque[Future[None]] = deque()
-
-    def encode(self, function: Callable[..., None], *args: Any) -> None:
-        """Have a batch encoded; waits while too many are under way."""
-        while len(self._batches) >= _BEHIND:
-            self._batches.popleft().result()
-        self._batches.append(self._encoder.submit(function, *args))
-
-    def write(self, function: Callable[..., None], *args: Any) -> None:
-        """Have a file written."""
-        while self._files and self._files[0].done():
-            self._files.popleft().result()
-        self._files.append(self._writers.submit(function, *args))
-
-    def finish(self) -> None:
-        """Wait until all is done; raises what went wrong."""
-        for queue in (self._batches, self._files):
-            while queue:
-                queue.popleft().result()
-
-    def cancel(self) -> None:
-        """Drop what has not begun and wait for the rest, whose errors no longer matter."""
-        for queue in (self._batches, self._files):
-            for future in queue:
-                future.cancel()
-            wait(queue)
-
-
-class BatchLimit:
-    """How many images of a size fitted into the device's memory.
-
-    Args:
-        most: where nothing is known.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._known: dict[int, int] = {}
-
-    def at(self, pixels: int) -> int:
-        """Images of ``pixels`` pixels that may go together."""
-        return min((limit for size, limit in self._known.items() if size <= pixels), default=self.most)
-
-    def failed(self, pixels: int, images: int) -> None:
-        """``images`` together did not fit."""
-        self._known[pixels] = max(1, images // 2)
 
 
 def fill_rows(rows: Sequence[Row], made: Propagated | Detected) -> None:

@@ -7,7 +7,10 @@ that was stopped; an image that cannot be used is recorded with its reason and t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +37,7 @@ from wsis.runtime.label_units import LabelUnits, Outputs
 from wsis.runtime.local_engine import LocalEngine
 from wsis.runtime.parts import local_rank, parse_part
 from wsis.runtime.progress import RunLog, StageClock, say, stage_shares
+from wsis.runtime.ray_engine import RayEngine, RaySettings, ray_problem
 from wsis.runtime.stop import StopRequest
 from wsis.training.checkpoint import load_network, network_problem, read_meta
 
@@ -83,6 +87,9 @@ class Config:
         verify: how shards that are there are checked before work: hash or size.
         shard: do only the i-th (from 0) of n parts of the run, as i/n, beside other processes that do the others;
             auto takes i and n from torchrun or SLURM, and the GPU of that number. Empty = all of it.
+        engine: local (this process), or ray: Ray actors, one for each GPU or each CPU.
+        address: of a Ray cluster, whose token is in RAY_AUTH_TOKEN; empty = one on this machine for this run.
+        processes: Ray actors; 0 = as many as there are GPUs, or CPUs where no GPU is used.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -112,6 +119,9 @@ class Config:
     max_faults: int | None = None
     verify: str = "hash"
     shard: str = ""
+    engine: str = "local"
+    address: str = ""
+    processes: int = 0
 
     def __post_init__(self) -> None:
         problems = Problems()
@@ -120,6 +130,7 @@ class Config:
         bounds = {
             "batch_size": (1, 4096),
             "workers": (0, 256),
+            "processes": (0, 100_000),
             "unit_size": (1, 100_000),
             "min_side": (1, 8192),
         }
@@ -142,6 +153,12 @@ class Config:
             problems.add("verify", f"got {self.verify!r}, expected hash or size")
         with problems.collecting():
             parse_part(self.shard)
+        if self.engine not in ("local", "ray"):
+            problems.add("engine", f"got {self.engine!r}, expected local or ray")
+        if self.engine == "ray" and self.shard:
+            problems.add("shard", "got a part of the run, but Ray hands out the units itself; leave it empty")
+        if self.engine != "ray" and (self.address or self.processes):
+            problems.add("engine", f"got {self.engine!r}, but address and processes belong to engine ray")
         problems.raise_if_any()
 
 
@@ -196,8 +213,7 @@ def run(config: Config) -> Result:
         SystemFault: the machine failed; the same call resumes.
     """
     data = _check(config)
-    device = choose_device(config.device, local_rank() if config.shard == "auto" else None)
-    labeller = _labeller(config, data, device)
+    device = _device(config)
     for note in data.notes:
         say(f"label: {note}")
     clock, part = StageClock(), parse_part(config.shard)
@@ -208,15 +224,20 @@ def run(config: Config) -> Result:
         for other in (config.semantic, config.dump_fields):
             if other and Path(other).is_dir():
                 remove_stale(other, alone=part is None)
-        inputs = freeze_inputs(folder.path, data).isolated(config.workers, config.decode_timeout)
         log = RunLog(folder.path / (f"log-{part.name}.jsonl" if part else "log.jsonl"))
-        outputs = Outputs(config.instances, config.semantic, config.dump_fields, data.categories.palette())
-        units = LabelUnits(labeller, inputs, outputs, config.batch_size, config.workers, clock, config.data.root, log)
+        if config.engine == "ray":
+            freeze_inputs(folder.path, data)
+            settings = RaySettings(config.address, config.processes, device.type == "cuda")
+            build = functools.partial(_units_elsewhere, os.getcwd(), config)
+            engine = RayEngine(build, folder.path, folder.fingerprint, settings, clock, log)
+        else:
+            units = _units(config, data, clock, log)
+            engine = LocalEngine(folder.path, folder.fingerprint, units, clock, shared=part is not None)
         job = run_job(
             folder,
             len(data),
             config.unit_size,
-            LocalEngine(folder.path, folder.fingerprint, units, clock, shared=part is not None),
+            engine,
             stop,
             log=log,
             part=part,
@@ -225,6 +246,29 @@ def run(config: Config) -> Result:
             verify=config.verify,
         )
     return Result(Path(config.out), job, job.exit_code, str(part or ""))
+
+
+def _device(config: Config) -> torch.device:
+    """The device of this process; Ray's actors look for a GPU themselves, for the driver may have none."""
+    if config.engine == "ray" and config.device == "cuda":
+        return torch.device("cuda")
+    return choose_device(config.device, local_rank() if config.shard == "auto" else None)
+
+
+def _units(config: Config, data: ImageSet | None, clock: StageClock, log: Any) -> LabelUnits:
+    """What labels units: data, where they are not open yet, nets, outputs."""
+    data = open_data(config.data) if data is None else data
+    inputs = freeze_inputs(Path(config.out), data).isolated(config.workers, config.decode_timeout)
+    labeller = _labeller(config, data, choose_device(config.device, local_rank() if config.shard == "auto" else None))
+    outputs = Outputs(config.instances, config.semantic, config.dump_fields, data.categories.palette())
+    return LabelUnits(labeller, inputs, outputs, config.batch_size, config.workers, clock, config.data.root, log)
+
+
+def _units_elsewhere(folder: str, config: Config, clock: StageClock, log: Any) -> LabelUnits:
+    """As :func:`_units` in another process, where relative paths are to mean what they mean here."""
+    with contextlib.suppress(OSError):
+        os.chdir(folder)
+    return _units(config, None, clock, log)
 
 
 def _labeller(
@@ -264,6 +308,9 @@ def _check(config: Config) -> ImageSet:
         problem = network_problem(getattr(config, name), kind, categories=categories) if getattr(config, name) else None
         if problem:
             problems.add(name, problem)
+    problem = ray_problem(RaySettings(config.address)) if config.engine == "ray" else None
+    if problem:
+        problems.add("engine", problem)
     for name in ("out", "semantic", "dump_fields"):
         clash = _overwrites(getattr(config, name), config.data)
         if clash:
@@ -301,6 +348,9 @@ def _parts(config: Config, data: ImageSet, device: str) -> dict[str, Any]:
         "max_faults",
         "verify",
         "shard",
+        "engine",
+        "address",
+        "processes",
         "device",
         "cam_weights",
         "irnet_weights",
