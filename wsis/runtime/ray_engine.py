@@ -269,7 +269,7 @@ def _cluster(settings: RaySettings) -> Iterator[Any]:
         raise ConfigError("engine: ray was imported by this program without RAY_AUTH_MODE=token; set it before")
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")
     if not settings.address:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
