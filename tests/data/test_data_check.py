@@ -169,3 +169,13 @@ class SceneFiles:
 def test_bad_settings(options, text):
     with pytest.raises(ConfigError, match=text):
         Config(**options)
+
+
+def test_tags_that_teach_nothing_are_pointed_out(root):
+    names = sorted(path.name for path in (root / "JPEGImages").iterdir())
+    same = "".join(f"{name},ball;crate\n" for name in names[1:])
+    (root / "same.csv").write_text(same + f"{names[0]},ball\n")
+    _, text = check(root=str(root), tags=str(root / "same.csv"), kind="folder", masks=False)
+    assert f"{len(names) - 1} of {len(names)} images have the same tags (ball, crate)" in " ".join(text.split())
+    _, text = check(root=str(root), split="train")
+    assert "have the same tags" not in text

@@ -103,6 +103,20 @@ class ImageSet(Sequence):
                 "the list"
             )
 
+    def tags_warning(self) -> str | None:
+        """A sentence where the tags cannot teach a classifier: most images have the same ones."""
+        known = [self[i].labels for i in range(len(self)) if self[i].labels is not None]
+        if len(known) < 2:
+            return None
+        common, count = Counter(known).most_common(1)[0]
+        if len(self.categories) < 2 or count < 0.75 * len(known):
+            return None
+        names = ", ".join(self.categories.names[label] for label in common) or "none"
+        return (
+            f"{count} of {len(known)} images have the same tags ({names}): a classifier learns next to nothing from"
+            " them; add images with other tags, or give points (train-center-offset)"
+        )
+
     def fingerprint(self) -> str:
         """Hex sha256 over order, ids, labels and classes."""
         rows = [[self[i].id, self[i].labels] for i in range(len(self))]

@@ -264,7 +264,8 @@ def _collect(images: ImageSet | None, findings: Sequence[_Finding], problems: Pr
 def _notes(images: ImageSet | None) -> tuple[str, ...]:
     if images is None:
         return ()
-    notes = tuple(images.notes)
+    warning = images.tags_warning()
+    notes = (*images.notes, *((warning,) if warning else ()))
     if isinstance(images, FileImageSet):
         try:
             unused = len(list_images(images.image_root, images.not_images).keys() - set(images.ids))

@@ -21,6 +21,7 @@ from wsis.data.image_set import ImageSet
 from wsis.errors import ConfigError, Problems
 from wsis.models import CamNet, backbone_problem, build_backbone
 from wsis.runtime.device import choose_device
+from wsis.runtime.progress import say
 from wsis.training import augment
 from wsis.training.batches import BatchPlan, CropData
 from wsis.training.checkpoint import load_network, save_network
@@ -91,6 +92,9 @@ def run(config: Config) -> TrainResult:
         SystemFault: the machine failed; the same call resumes.
     """
     data = _check(config)
+    warning = data.tags_warning()
+    if warning and is_main():
+        say(f"train-cam: {warning}")
     target = Path(config.out) / NETWORK
     with open_run(config.out, "train_cam", _parts(config, data)) as folder:
         if finished(target, "train-cam"):
