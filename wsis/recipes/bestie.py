@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsis.errors import ConfigError
-from wsis.labels import center_offset
+from wsis.labels import center_offset, points
 from wsis.recipes.irnet import Numbers, irnet_stages, small_numbers, voc_numbers
 from wsis.recipes.stages import Options, Stage
 from wsis.steps import evaluate, export, label, make_points, report, train_cam, train_center_offset, train_peaks
@@ -53,6 +53,7 @@ class BestieNumbers:
         peaks: fields of ``train_peaks.Config``.
         peaks_on_classifier: the peak network begins with the trained classifier's backbone, which is trained if the
             road to the semantic maps has not done so.
+        points: how points are read from the peak network's maps.
         network: fields of ``train_center_offset.Config``.
         label_split: split to label where the options leave it empty; empty = the training images.
         labels: thresholds of pseudo labels, refinement and inference.
@@ -63,6 +64,7 @@ class BestieNumbers:
     network: dict
     peaks_on_classifier: bool = False
     label_split: str = ""
+    points: points.Config = dataclasses.field(default_factory=points.Config)
     labels: center_offset.Config = dataclasses.field(default_factory=center_offset.Config)
 
 
@@ -99,6 +101,7 @@ def bestie_small(options: BestieOptions) -> list[Stage]:
             ),
         },
         peaks_on_classifier=True,
+        points=points.Config(side=320),
         network={
             "architecture": backbone,
             "weights": options.weights,
@@ -117,7 +120,7 @@ def bestie_stages(options: BestieOptions, numbers: BestieNumbers) -> list[Stage]
     """Semantic maps, points, the network, its labels, comparison, page."""
     out = Path(options.out)
     semantic = options.semantic or str(out / "semantic_maps" / "maps")
-    points = options.points or str(out / "points")
+    cues = options.points or str(out / "points")
     stages = _semantic_stages(options, numbers, semantic)
     if options.semantic:
         by_peaks = numbers.peaks_on_classifier and not options.points and options.supervision == "image"
@@ -127,7 +130,7 @@ def bestie_stages(options: BestieOptions, numbers: BestieNumbers) -> list[Stage]
     network = train_center_offset.Config(
         data=options.data,
         semantic=semantic,
-        points=points,
+        points=cues,
         out=str(out / "train_center_offset"),
         supervision=options.supervision,
         labels=numbers.labels,
@@ -172,7 +175,7 @@ def _point_stages(options: BestieOptions, numbers: BestieNumbers) -> list[Stage]
         **numbers.peaks,
     )
     network = str(out / "train_peaks" / train_peaks.NETWORK)
-    found = make_points.Config(peak_weights=network, precision=options.precision, **shared)
+    found = make_points.Config(peak_weights=network, precision=options.precision, points=numbers.points, **shared)
     return [Stage("train_peaks", "train_peaks", peaks), Stage("make_points", "make_points", found)]
 
 
