@@ -2,8 +2,9 @@
 
 The semantic maps may come from ``label --semantic`` or from anyone (PNG, 0 background, class + 1, 255 ignore), the
 points from ``make-points`` or from annotators. The folder of the run holds ``center_offset.safetensors`` and its
-JSON, the logs (``log.jsonl``, ``validation.jsonl``, ``tensorboard/``) and the newest checkpoints. The same command
-resumes a training that was stopped; one that is done and verified is not repeated.
+JSON, ``points.json`` (which points were left out and why), the logs (``log.jsonl``, ``validation.jsonl``,
+``tensorboard/``) and the newest checkpoints. The same command resumes a training that was stopped; one that is done
+and verified is not repeated.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ import numpy as np
 import torch
 
 from wsis import __version__
-from wsis.data.artifacts import file_sha256, fingerprint, safe_join
+from wsis.data.artifacts import file_sha256, fingerprint, safe_join, write_json
 from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
 from wsis.data.image_set import ImageSet
 from wsis.data.lists import read_lines
 from wsis.data.points import PointSource, open_points
 from wsis.data.run_folder import RunFolder
+from wsis.data.weak_survey import survey_points
 from wsis.errors import Problems
 from wsis.labels import center_offset
 from wsis.models import architecture_problem, build_center_offset_net
 from wsis.runtime.device import choose_device
+from wsis.runtime.progress import say
 from wsis.training.batches import BatchPlan, CropData
 from wsis.training.center_offset_training import CenterOffsetSamples, CenterOffsetTraining
 from wsis.training.center_offset_validation import measure_ap
@@ -40,6 +43,7 @@ from wsis.training.validation import Validation, best_state
 __all__ = ["Config", "run"]
 
 NETWORK = "center_offset.safetensors"
+SURVEY = "points.json"
 SUPERVISION = ("image", "point", "mixture")
 PAPER = OptimConfig(
     "adam", lr=5e-5, new_layers=1.0, weight_decay=0.0, steps=50_000, batch_size=16, warmup=2000, warmup_from=0.001
@@ -139,6 +143,11 @@ def run(config: Config) -> TrainResult:
     with open_run(config.out, "train_center_offset", parts) as folder:
         if finished(target, "train-center-offset"):
             return TrainResult.kept(target)
+        if is_main():
+            survey = survey_points(points, data, config.semantic, config.point_confidence)
+            write_json(folder / SURVEY, survey.to_json())
+            for line in survey.lines():
+                say(f"train-center-offset: {line}")
         torch.manual_seed(config.seed)
         net = build_center_offset_net(config.architecture, len(data.categories), config.weights or None)
         kept, held_out = _split(config, len(data))
