@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from tests.label_runs import boxes, row_of, skipped_row, write_run
+from wsis.data.artifacts import write_png
 from wsis.data.categories import Categories
 from wsis.data.dataset import DataConfig, open_data
+from wsis.data.points import point_lines
 from wsis.errors import ConfigError
+from wsis.labels.points import center_points
 from wsis.steps import report
 
 SCENES = DataConfig(kind="scenes", num=6, num_classes=3, min_side=48, max_side=64)
@@ -166,3 +169,49 @@ def test_curves_of_a_training_are_on_the_page(case, tmp_path):
     assert "net, step 10: 50.0" in html
     result = report.run(report.Config(run=str(run), data=SCENES, training=(str(tmp_path),), output=page))
     assert "has no validation.jsonl" in result.summary()
+
+
+@pytest.fixture
+def weak(case, tmp_path):
+    """A run with the fields of a centre and offset network for its first two images, their maps and points."""
+    data, _ = case
+    run = write_run(tmp_path / "weak", [row_of(data[i].id, data.load_instances(i)) for i in range(3)], data.categories)
+    for name in ("fields", "maps", "points"):
+        (tmp_path / name).mkdir()
+    for i in range(2):
+        name, instances, semantic = data[i].id, data.load_instances(i), data.load_semantic(i)
+        write_png(tmp_path / "maps" / f"{name}.png", semantic)
+        (tmp_path / "points" / f"{name}.txt").write_bytes(point_lines(center_points(instances)))
+        classes = np.unique(semantic[(semantic > 0) & (semantic < 255)]).astype(int) - 1
+        shares = np.stack([semantic == label + 1 for label in classes]).astype(np.float16) * 0.9
+        fields = {"probability": shares, "center": shares, "offset": np.zeros((2, *semantic.shape), np.float16)}
+        small = {key: maps[:, ::4, ::4] for key, maps in fields.items()}
+        np.savez(tmp_path / "fields" / f"{name}.npz", classes=classes, **small)
+    folders = {name: str(tmp_path / name) for name in ("fields", "points")}
+    return {"run": str(run), "data": SCENES, "semantic": str(tmp_path / "maps"), **folders}
+
+
+def test_pseudo_labels_beside_refined_ones(case, weak, tmp_path):
+    data, _ = case
+    page = str(tmp_path / "page.html")
+    result = report.run(report.Config(**weak, output=page))
+    names = [[layer["name"] for layer in image["layers"]] for image in data_of(page)["images"]]
+    assert names == [["Classes", "Centres", "Offsets", "Pseudo labels", "Refined labels"]] * 2 + [[]]
+    assert [note.split(":")[0] for note in result.notes] == ["shown without layers"]
+    (tmp_path / "points" / f"{data[0].id}.txt").write_text("1 2\n")
+    (tmp_path / "fields" / f"{data[1].id}.npz").unlink()
+    result = report.run(report.Config(**weak, output=page, supervision="point"))
+    names = [[layer["name"] for layer in image["layers"]] for image in data_of(page)["images"]]
+    assert names == [["Classes", "Centres", "Offsets"], ["Pseudo labels"], []]
+    assert f"shown without pseudo labels: E_DECODE {data[0].id}" in result.summary()
+
+
+def test_weak_labels_that_cannot_be_shown(weak):
+    with pytest.raises(ConfigError, match="semantic and points go together"):
+        report.Config(**{**weak, "points": ""})
+    with pytest.raises(ConfigError, match="supervision: got 'box'"):
+        report.Config(**weak, supervision="box")
+    with pytest.raises(ConfigError, match="semantic: none is not a folder"):
+        report.run(report.Config(**{**weak, "semantic": "none"}))
+    with pytest.raises(ConfigError, match="neither a folder"):
+        report.run(report.Config(**{**weak, "points": "none"}))

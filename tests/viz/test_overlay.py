@@ -11,6 +11,7 @@ from wsis.viz.overlay import (
     colorize_heat,
     contact_sheet,
     displacement_wheel,
+    mark_points,
     overlay_heat,
     overlay_instances,
     resize,
@@ -171,3 +172,15 @@ def test_resize_averages_and_keeps_indices():
 def test_rejects(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_points_are_ringed_and_the_image_is_kept():
+    image = np.full((40, 60, 3), 90, np.uint8)
+    marked = mark_points(image, [(0, 0, 2, 1.0), (30, 20)])
+    changed = (marked != image).any(2)
+    assert changed[:8, :8].any()
+    assert changed[14:27, 24:37].any()
+    assert (marked[20, 30] == 90).all()
+    assert not changed[30:].any()
+    assert (image == 90).all()
+    assert np.array_equal(mark_points(image, []), image)

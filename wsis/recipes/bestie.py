@@ -139,7 +139,7 @@ def bestie_stages(options: BestieOptions, numbers: BestieNumbers) -> list[Stage]
         **numbers.network,
     )
     stages.append(Stage("train_center_offset", "train_center_offset", network))
-    return [*stages, *_label_stages(options, numbers, str(out / "train_center_offset" / train_center_offset.NETWORK))]
+    return [*stages, *_label_stages(options, numbers, network)]
 
 
 def _semantic_stages(options: BestieOptions, numbers: BestieNumbers, semantic: str) -> list[Stage]:
@@ -179,7 +179,10 @@ def _point_stages(options: BestieOptions, numbers: BestieNumbers) -> list[Stage]
     return [Stage("train_peaks", "train_peaks", peaks), Stage("make_points", "make_points", found)]
 
 
-def _label_stages(options: BestieOptions, numbers: BestieNumbers, network: str) -> list[Stage]:
+def _label_stages(
+    options: BestieOptions, numbers: BestieNumbers, training: train_center_offset.Config
+) -> list[Stage]:
+    """The network's labels; where they are of the training images, the page shows what it learned from."""
     out = Path(options.out)
     split = options.label_split or numbers.label_split
     data = dataclasses.replace(options.data, split=split, list="") if split else options.data
@@ -188,7 +191,7 @@ def _label_stages(options: BestieOptions, numbers: BestieNumbers, network: str) 
         data=data,
         out=labels,
         method="center_offset",
-        center_offset_weights=network,
+        center_offset_weights=str(Path(training.out) / train_center_offset.NETWORK),
         center_offset=numbers.labels,
         device=options.device,
         precision=options.precision,
@@ -209,7 +212,10 @@ def _label_stages(options: BestieOptions, numbers: BestieNumbers, network: str) 
             run=labels,
             data=data,
             fields=fields,
-            training=(str(out / "train_center_offset"),),
+            training=(training.out,),
+            semantic="" if split else training.semantic,
+            points="" if split else training.points,
+            supervision=options.supervision,
             num_images=options.num_pictures,
             output=str(out / "report.html"),
             title=out.name,

@@ -99,6 +99,6 @@ FILES = {
     ),
     "export": StepFiles(("run",), ("output",)),
     "evaluate": StepFiles(("runs", "semantic"), ("output",), ("per_class",)),
-    "report": StepFiles(("run", "fields"), ("output",)),
+    "report": StepFiles(("run", "fields", "semantic", "points"), ("output",)),
 }
 """Of every step that a recipe may use."""

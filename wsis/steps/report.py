@@ -17,6 +17,7 @@ from wsis.errors import ConfigError, DataFault, Problems, did_you_mean
 from wsis.evaluation.compare import Comparison, Found, Truth, masks_of
 from wsis.formats.fields import read_fields
 from wsis.runtime.shards import Row, iterate_rows, run_categories
+from wsis.runtime.weak_labels import WeakLabels
 from wsis.viz.curves import Chart
 from wsis.viz.report_data import ReportImage, ReportInstance, ReportLayer, ReportPage, report_instances
 from wsis.viz.report_page import render_report
@@ -37,7 +38,12 @@ class Config:
         data: the pictures that were labelled; with true masks the page has figures of quality, too.
         output: the html file; empty = RUN/report.html.
         fields: folder into which label dumped the fields, for the layers CAM, boundary, displacement and
-            walk; empty = RUN/fields if it exists.
+            walk, or classes, centres and offsets; empty = RUN/fields if it exists.
+        semantic: folder of the semantic maps from which a centre and offset network learned; with points, the
+            page has layers of the pseudo labels and, where there are fields, of the refined ones.
+        points: the points from which it learned: folder or table, as for train-center-offset.
+        supervision: image, or point (the points were annotated).
+        point_confidence: points are used above this confidence.
         training: folders of trainings whose figures on held-out images are drawn over the steps.
         num_images: most pictures on the page.
         choice: which ones: spread (evenly over the run), first, or worst (lowest best overlap; needs masks).
@@ -53,6 +59,10 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     output: str = ""
     fields: str = ""
+    semantic: str = ""
+    points: str = ""
+    supervision: str = "image"
+    point_confidence: float = 0.7
     training: tuple[str, ...] = ()
     num_images: int = 48
     choice: str = "spread"
@@ -72,6 +82,12 @@ class Config:
         if self.choice not in _CHOICES:
             text = f"got {self.choice!r}, expected one of {', '.join(_CHOICES)}"
             problems.add("choice", text, did_you_mean(self.choice, _CHOICES))
+        if bool(self.semantic) != bool(self.points):
+            problems.add("points" if self.semantic else "semantic", "is empty; semantic and points go together")
+        if self.supervision not in ("image", "point"):
+            problems.add("supervision", f"got {self.supervision!r}, expected image or point")
+        if not 0 <= self.point_confidence <= 1:
+            problems.add("point_confidence", f"got {self.point_confidence!r}, expected a number in [0, 1]")
         if not 0 <= self.min_score <= 1:
             problems.add("min_score", f"got {self.min_score!r}, expected a number in [0, 1]")
         if not 0.5 <= self.max_megabytes <= 2000:
@@ -115,7 +131,12 @@ def run(config: Config) -> Result:
     data = _open_data(config, folder)
     places = {name: index for index, name in enumerate(data.ids)}
     gathered = _gather(config, data, places)
-    maker = _PictureMaker(config, data, places, gathered.overlaps)
+    weak = None
+    if config.semantic:
+        thresholds = head["parts"].get("config", {}).get("center_offset", {})
+        given = (config.semantic, config.points, config.supervision, config.point_confidence)
+        weak = WeakLabels(data, *given, thresholds)
+    maker = _PictureMaker(config, data, places, gathered.overlaps, weak)
     charts, missing = training_charts(config.training)
     page = _page(config, head, data, gathered, charts)
     rendered = render_report(page, maker.pictures(_chosen(config, gathered)), max_bytes=int(config.max_megabytes * 1e6))
@@ -223,8 +244,15 @@ def _chosen(config: Config, gathered: _Gathered) -> list[str]:
 class _PictureMaker:
     """Pictures of chosen images, one at a time; what cannot be shown is noted."""
 
-    def __init__(self, config: Config, data: ImageSet, places: dict[str, int], overlaps: dict[str, float]):
-        self.config, self.data, self.places, self.overlaps = config, data, places, overlaps
+    def __init__(
+        self,
+        config: Config,
+        data: ImageSet,
+        places: dict[str, int],
+        overlaps: dict[str, float],
+        weak: WeakLabels | None = None,
+    ):
+        self.config, self.data, self.places, self.overlaps, self.weak = config, data, places, overlaps, weak
         folder = Path(config.fields) if config.fields else Path(config.run) / "fields"
         if config.fields and not folder.is_dir():
             raise ConfigError(f"fields: {folder} is not a folder")
@@ -260,7 +288,7 @@ class _PictureMaker:
             return ReportImage(
                 row.image_id,
                 photo,
-                self._layers(row.image_id),
+                self._layers(index, row.image_id, photo),
                 instances,
                 truth,
                 self.data[index].labels or (),
@@ -269,14 +297,23 @@ class _PictureMaker:
         except ValueError as error:
             raise ConfigError(f"{error}; is this the data that was labelled?") from error
 
-    def _layers(self, image_id: str) -> list[ReportLayer]:
-        if self.folder is None:
-            return []
+    def _layers(self, index: int, image_id: str, photo: np.ndarray) -> list[ReportLayer]:
+        fields, layers = {}, []
         try:
-            return layers_of(read_fields(safe_join(self.folder, image_id + ".npz"), image_id))
+            if self.folder is not None:
+                fields = read_fields(safe_join(self.folder, image_id + ".npz"), image_id)
+                layers += layers_of(fields)
         except DataFault as fault:
             self.notes.append(f"shown without layers: {fault}")
-            return []
+        try:
+            weak = self.weak.of(index, photo.shape[:2], fields) if self.weak else None
+            if weak is not None:
+                layers.append(ReportLayer.instances("Pseudo labels", photo, weak.pseudo, weak.points))
+            if weak is not None and weak.refined is not None:
+                layers.append(ReportLayer.instances("Refined labels", photo, weak.refined, weak.points))
+        except DataFault as fault:
+            self.notes.append(f"shown without pseudo labels: {fault}")
+        return layers
 
 
 def layers_of(fields: dict[str, np.ndarray]) -> list[ReportLayer]:

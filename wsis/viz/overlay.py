@@ -18,6 +18,7 @@ __all__ = [
     "colorize_heat",
     "contact_sheet",
     "displacement_wheel",
+    "mark_points",
     "overlay_heat",
     "overlay_instances",
     "resize",
@@ -131,6 +132,16 @@ def colorize_displacement(
         reach = float(np.percentile(length, 98)) if length.size else 1.0
     picture = wheel_colors(np.arctan2(field[0], field[1]), length / max(reach, 1e-6))
     return picture if size is None else resize(picture, size, smooth=False)
+
+
+def mark_points(image: Any, points: Iterable[Sequence[float]]) -> np.ndarray:
+    """A copy of an image with a white ring, edged in black, around each point ``(x, y, ...)``."""
+    canvas = _checked_image("mark_points", image).copy()
+    radius = max(4, round(max(canvas.shape) / 100))
+    for x, y, *_ in points:
+        for color, width in (((16, 16, 20), 3), ((255, 255, 255), 1)):
+            cv2.circle(canvas, (int(x), int(y)), radius, color, width, cv2.LINE_AA)
+    return canvas
 
 
 def displacement_wheel(side: int = 64) -> np.ndarray:

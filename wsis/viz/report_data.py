@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from wsis.viz.curves import Chart
-from wsis.viz.overlay import colorize_displacement, colorize_heat
+from wsis.viz.overlay import colorize_displacement, colorize_heat, mark_points, overlay_instances
 
 __all__ = [
     "FaultGroup",
@@ -56,6 +56,12 @@ class ReportLayer:
     def displacement(cls, name: str, field: Any, *, opacity: float = 1.0) -> ReportLayer:
         """From a displacement or offset field ``[2, h, w]`` ``(y, x)``."""
         return cls(name, colorize_displacement(field), opacity, "wheel")
+
+    @classmethod
+    def instances(cls, name: str, photo: Any, instances: Any, points: Sequence[Sequence[float]] = ()) -> ReportLayer:
+        """From instances on their photograph, with points ``(x, y, ...)`` marked."""
+        picture = overlay_instances(photo, instances, alpha=0.6, captions=False, min_side=1)
+        return cls(name, mark_points(picture, points))
 
 
 @dataclass(frozen=True)

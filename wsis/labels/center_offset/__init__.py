@@ -15,6 +15,7 @@ from wsis.labels.center_offset.supervision import (
     pseudo_instances,
     pseudo_targets,
     refine,
+    refined_instances,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "pseudo_instances",
     "pseudo_targets",
     "refine",
+    "refined_instances",
 ]

@@ -8,6 +8,7 @@ Both are ``encode`` of instances: pseudo labels of the regions that hold exactly
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from wsis.labels.center_offset.tables import NO_ID, Regions, find_regions, group
 from wsis.ops._checks import check_finite
 from wsis.structures import CenterOffsetTarget, InstanceMap, Points
 
-__all__ = ["RefinedTarget", "encode", "pseudo_instances", "pseudo_targets", "refine"]
+__all__ = ["RefinedTarget", "encode", "pseudo_instances", "pseudo_targets", "refine", "refined_instances"]
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,38 @@ def refine(
         check_finite(owner, "prediction.center", heat)
         check_finite(owner, "softmax of prediction.semantic", probability)
     found = find_instances(heat, probability, fields.offset, regions, config.refine_threshold, config, False)
-    target = _encode_found(found, regions, classes, config)
+    kept = _kept(found, regions, config)
+    target = _encode_rows(found.ids, kept.valid, found.label, kept.score, kept.center_yx, classes, config)
     return RefinedTarget(target.center, target.offset, target.weight, found.lost)
+
+
+@torch.no_grad()
+def refined_instances(
+    prediction: Prediction,
+    semantic: Tensor,
+    image_labels: Tensor,
+    points: Points | None = None,
+    config: Config | None = None,
+) -> InstanceMap:
+    """The instances of which :func:`refine` makes targets, with their weight as score; arguments and errors as
+    there."""
+    owner, config = "refined_instances", config or Config()
+    fields = fields_of(owner, prediction, True)
+    labels, present = class_labels(owner, semantic, image_labels, None, fields.center.shape[1], True)
+    if points is not None:
+        rows = point_rows(owner, points, present, tuple(labels.shape[1:]), True)
+        ids = to_points(fields.offset, labels, rows)
+        used = (ids[rows.image] == torch.arange(1, len(points) + 1, device=ids.device)[:, None, None]).flatten(1).any(1)
+        row = (used & rows.usable).nonzero().squeeze(1)
+        center = torch.stack((rows.y, rows.x), 1)[row].float()
+        return InstanceMap(ids, rows.image[row], row + 1, rows.label[row], torch.ones(len(row)).to(center), center)
+    regions = find_regions(labels, config.min_area)
+    probability, heat = ops.class_scores(fields.semantic, fields.center, labels)
+    found = find_instances(heat, probability, fields.offset, regions, config.refine_threshold, config, False)
+    kept = _kept(found, regions, config)
+    image, row = kept.valid.nonzero(as_tuple=True)
+    score, center = kept.score[image, row].float(), kept.center_yx[image, row].float()
+    return InstanceMap(found.ids, image, row + 1, found.label[image, row].long(), score, center)
 
 
 def to_points(offset: Tensor, labels: Tensor, rows: PointRows) -> Tensor:
@@ -184,8 +215,17 @@ def to_points(offset: Tensor, labels: Tensor, rows: PointRows) -> Tensor:
     return group(offset, labels, torch.stack((rows.y, rows.x), 1), key, name)
 
 
-def _encode_found(found: Found, regions: Regions, classes: int, config: Config) -> CenterOffsetTarget:
-    """Refined instances as targets; crowded regions and images with lost centres are left out."""
+class _Kept(NamedTuple):
+    """What refinement takes of the table of found instances: ``[B, M]`` ``valid`` and ``score``, ``[B, M, 2]``
+    ``center_yx``."""
+
+    valid: Tensor
+    score: Tensor
+    center_yx: Tensor
+
+
+def _kept(found: Found, regions: Regions, config: Config) -> _Kept:
+    """Crowded regions and images with lost centres are left out."""
     exists = found.area > 0
     beyond = (exists & (found.rank >= config.max_centers)).to(torch.int32)
     crowd = beyond.new_zeros((beyond.shape[0], regions.room + 1)).scatter_add_(1, found.region, beyond)
@@ -197,8 +237,7 @@ def _encode_found(found: Found, regions: Regions, classes: int, config: Config) 
     doubtful = found.center_score < config.refine_threshold
     center = torch.where(doubtful[..., None], centroid.gather(1, row), peak_yx)
     sure = (found.center_score * found.class_score).clamp(0, 1)
-    score = torch.where(doubtful, found.class_score, sure)
-    return _encode_rows(found.ids, valid, found.label, score, center, classes, config)
+    return _Kept(valid, torch.where(doubtful, found.class_score, sure), center)
 
 
 def _encode_rows(
