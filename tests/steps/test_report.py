@@ -63,11 +63,12 @@ def test_page_of_a_run(case):
     first = content["images"][0]
     assert [layer["name"] for layer in first["layers"]] == ["CAM", "Boundary", "Displacement", "Walk"]
     assert len(first["found"]) == len(first["truth"]) == len(data.load_instances(0))
-    assert first["figures"] == {"best overlap": 1.0}
+    assert first["figures"] == {"uncertainty": 0.0, "best overlap": 1.0}
     assert content["images"][4]["found"] == []
     assert content["head"]["categories"] == list(data.categories.names)
     html = result.path.read_text()
-    for text in ("E_TRUNCATED", "the file does not exist", "AP50", "propagation.radius", "Skipped", "By class"):
+    figures = ("E_TRUNCATED", "the file does not exist", "AP50", "propagation.radius")
+    for text in (*figures, "Skipped", "By class", "IoU 0.75", "precision over recall"):
         assert text in html
     assert 0 < result.figures["map_50"] < 1
 

@@ -156,6 +156,30 @@ class InstanceAP:
         result |= {"num_truth": self._tensor(num_truth), "num_predictions": self._tensor(num_predictions)}
         return result | {"num_images": self.num_images}
 
+    def curves(self, points: int = 101) -> dict[int, np.ndarray]:
+        """Precision over recall, by threshold key (50 for IoU 0.5).
+
+        Returns:
+            ``[C, points]`` float64 each: the best precision at a recall of at least ``k / (points - 1)``, 0 beyond the
+            last one reached; NaN for a class without true objects.
+        """
+        count = self.num_classes or max(self._scores, default=-1) + 1
+        grid = np.linspace(0, 1, points)
+        result = {key: np.full((count, points), np.nan) for key in self.thresholds}
+        for label, pieces in self._scores.items():
+            num_truth = sum(len(best) for best in self._best[label])
+            order = self._descending(np.concatenate(pieces))
+            if not num_truth:
+                continue
+            hits = np.cumsum(np.concatenate(self._hits[label])[order], axis=0)
+            precision = hits / np.arange(1, len(hits) + 1)[:, None]
+            best = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+            best = np.concatenate((best, np.zeros((1, best.shape[1]))))
+            for column, key in enumerate(self.thresholds):
+                recall = hits[:, column] / num_truth
+                result[key][label] = best[np.searchsorted(recall, grid - 1e-12), column]
+        return result
+
     def _match(self, overlap: np.ndarray) -> np.ndarray:
         """``[n, m]`` IoU of one class, rows by descending score -> ``[n, T]`` bool, true positives."""
         hits = np.zeros((overlap.shape[0], len(self.thresholds)), dtype=bool)

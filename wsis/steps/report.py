@@ -19,7 +19,7 @@ from wsis.formats.fields import read_fields
 from wsis.runtime.shards import Row, iterate_rows, run_categories
 from wsis.runtime.weak_labels import WeakLabels
 from wsis.viz.curves import Chart
-from wsis.viz.report_data import ReportImage, ReportInstance, ReportLayer, ReportPage, report_instances
+from wsis.viz.report_data import Lines, ReportImage, ReportInstance, ReportLayer, ReportPage, report_instances
 from wsis.viz.report_page import render_report
 from wsis.viz.run_summary import RunSummary
 from wsis.viz.training_curves import training_charts
@@ -284,6 +284,9 @@ class _PictureMaker:
         photo = self.data.load_image(index)
         truth = report_instances(self.data.load_instances(index)) if self.overlaps else ()
         overlap = self.overlaps.get(row.image_id, float("nan"))
+        figures = {"uncertainty": _uncertainty(found.scores, self.data[index].labels or ())}
+        if not np.isnan(overlap):
+            figures["best overlap"] = overlap
         try:
             return ReportImage(
                 row.image_id,
@@ -292,7 +295,7 @@ class _PictureMaker:
                 instances,
                 truth,
                 self.data[index].labels or (),
-                figures={} if np.isnan(overlap) else {"best overlap": overlap},
+                figures=figures,
             )
         except ValueError as error:
             raise ConfigError(f"{error}; is this the data that was labelled?") from error
@@ -314,6 +317,30 @@ class _PictureMaker:
         except DataFault as fault:
             self.notes.append(f"shown without pseudo labels: {fault}")
         return layers
+
+
+def _uncertainty(scores: np.ndarray, tags: tuple[int, ...]) -> float:
+    """Mean entropy of the scores in bits: 0 for sure, 1 for scores of one half, and for tags of which nothing was
+    found."""
+    if not len(scores):
+        return 1.0 if tags else 0.0
+    share = np.clip(np.asarray(scores, np.float64), 1e-12, 1 - 1e-12)
+    return float(-(share * np.log2(share) + (1 - share) * np.log2(1 - share)).mean())
+
+
+def _recall(comparison: Comparison, names: tuple[str, ...]) -> list[Lines]:
+    """Precision over recall: the mean over the classes at every threshold, and every class at IoU 0.5."""
+    curves = comparison.voc.curves()
+    known = [k for k in range(len(names)) if not np.isnan(curves[50][k]).any()]
+    if not known:
+        return []
+    means = [(f"IoU {key / 100:g}", values[known].mean(axis=0).tolist()) for key, values in sorted(curves.items())]
+    classes = [(names[k], curves[50][k].tolist()) for k in known]
+    axes = ("recall", "precision")
+    return [
+        Lines("Precision and recall, mean over classes", means, *axes, "The best precision at that recall or more."),
+        Lines("Precision and recall by class, IoU 0.5", classes, *axes),
+    ]
 
 
 def layers_of(fields: dict[str, np.ndarray]) -> list[ReportLayer]:
@@ -364,6 +391,7 @@ def _page(
         subtitle=f"{where}{split} · {len(data.categories)} classes",
         figures=figures,
         tables=[summary.class_table(voc, iou)],
+        recall=_recall(gathered.comparison, data.categories.names) if means else (),
         histograms=summary.histograms(),
         faults=summary.faults(),
         charts=charts,

@@ -27,6 +27,8 @@
   };
   const nameOf = (c) => categories[c] ?? `class ${c}`;
   const colorOf = (one, index) => colors[(state.color === "class" ? one.c : index) % colors.length];
+  const isOfClass = (one) => state.cls === "" || one.c === Number(state.cls);
+  const isShown = (one) => one.s >= state.score && isOfClass(one);
   const percent = (v) => `${(100 * v).toFixed(v < 0.1 ? 1 : 0)}%`;
 
   const layerNames = [];
@@ -74,9 +76,12 @@
       part.layer.dataset.name = name;
       part.layer.style.opacity = state.opacity[name];
     }
+    part.image.truth.forEach((one, index) => {
+      part.truth.children[index].style.display = isOfClass(one) ? "" : "none";
+    });
     part.image.found.forEach((one, index) => {
       const group = part.found.children[index];
-      group.style.display = one.s < state.score ? "none" : "";
+      group.style.display = isShown(one) ? "" : "none";
       group.style.setProperty("--swatch", colorOf(one, index));
     });
   };
@@ -148,7 +153,7 @@
       const item = make("li", { tabindex: "0", "--swatch": isTruth ? "var(--muted)" : colorOf(one, index) },
         make("b", { text: nameOf(one.c) }), make("small", { text: percent(one.a), title: "share of the image" }));
       if (!isTruth) item.append(make("span", { text: one.s.toFixed(2), title: "score" }));
-      item.classList.toggle("off", !isTruth && one.s < state.score);
+      item.classList.toggle("off", isTruth ? !isOfClass(one) : !isShown(one));
       const shape = svg.children[index].lastChild;
       const light = (on) => { shape.classList.toggle("lit", on); item.classList.toggle("lit", on); };
       for (const node of [item, shape]) {
@@ -162,7 +167,7 @@
   };
   const addFlags = (part) => {
     part.image.found.forEach((one, index) => {
-      if (one.s < state.score || !one.d) return;
+      if (!isShown(one) || !one.d) return;
       const flag = make("span", { class: "flag", "--swatch": colorOf(one, index), text: `${nameOf(one.c)} ${one.s.toFixed(2)}` });
       const [x, y] = one.p;
       flag.style.left = `${100 * Math.min(0.92, Math.max(0.08, x / part.image.w))}%`;
@@ -241,7 +246,7 @@
   at("layers").hidden = !layerNames.length;
   const occurring = categories.map((_, c) => c).filter((c) => images.some((image) => has(image, c)));
   at("class").append(...occurring.map((c) => make("option", { value: c, text: nameOf(c) })));
-  at("class").addEventListener("change", (event) => { state.cls = event.target.value; arrange(); });
+  at("class").addEventListener("change", (event) => { state.cls = event.target.value; arrange(); repaint(); });
   at("order").append(...Object.keys(orders).filter(Boolean).map((key) => make("option", { value: key, text: key })));
   at("order").addEventListener("change", (event) => { state.order = event.target.value; arrange(); });
   at("color").addEventListener("change", (event) => { state.color = event.target.value; repaint(); });

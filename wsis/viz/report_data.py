@@ -15,6 +15,7 @@ from wsis.viz.overlay import colorize_displacement, colorize_heat, mark_points, 
 __all__ = [
     "FaultGroup",
     "Histogram",
+    "Lines",
     "ReportImage",
     "ReportInstance",
     "ReportLayer",
@@ -145,6 +146,17 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class Lines:
+    """Lines over ``[0, 1]``: ``series`` holds ``(name, values)``, evenly spaced, values in ``[0, 1]``."""
+
+    title: str
+    series: Sequence[tuple[str, Sequence[float]]]
+    x_name: str = ""
+    y_name: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class FaultGroup:
     """All faults of one reason: code, its meaning, how many, and some of them as ``(image id, text)``."""
 
@@ -162,7 +174,7 @@ class ReportPage:
         title, subtitle: the heading and the line below it.
         categories: class names.
         figures: ``(what, value, remark)`` for the row of large numbers.
-        tables, histograms, faults: in the order in which they are shown.
+        tables, recall, histograms, faults: in the order in which they are shown.
         charts: how the network's figures went while it was trained.
         settings: nested mapping of everything that made the run.
         footer: who made the page.
@@ -173,6 +185,7 @@ class ReportPage:
     subtitle: str = ""
     figures: Sequence[tuple[str, str, str]] = ()
     tables: Sequence[ReportTable] = ()
+    recall: Sequence[Lines] = ()
     histograms: Sequence[Histogram] = ()
     faults: Sequence[FaultGroup] = ()
     charts: Sequence[Chart] = ()

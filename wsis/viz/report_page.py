@@ -25,7 +25,7 @@ from wsis.viz.colors import distinct_colors, heat_ramp
 from wsis.viz.curves import Chart, chart_html
 from wsis.viz.overlay import displacement_wheel, resize
 from wsis.viz.report_data import ReportImage, ReportInstance, ReportLayer, ReportPage
-from wsis.viz.report_parts import faults_html, figures_html, histogram_html, settings_html, table_html
+from wsis.viz.report_parts import faults_html, figures_html, histogram_html, lines_html, settings_html, table_html
 
 __all__ = ["Rendered", "render_report"]
 
@@ -94,6 +94,7 @@ def _frame(page: ReportPage) -> tuple[str, str]:
         "FOOTER": escape(page.footer),
         "FIGURES": figures_html(page.figures),
         "TABLES": "".join(table_html(table) for table in page.tables) or '<p class="calm">No tables.</p>',
+        "RECALL": "".join(map(lines_html, page.recall)),
         "HISTOGRAMS": "".join(histogram_html(h) for h in page.histograms) or '<p class="calm">Nothing to draw.</p>',
         "TRAINING": _training_html(page.charts),
         "TRAININGLINK": '<a href="#training">Training</a>' if page.charts else "",

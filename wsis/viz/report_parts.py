@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from wsis.viz.report_data import FaultGroup, Histogram, ReportTable
+from wsis.viz.colors import distinct_colors
+from wsis.viz.report_data import FaultGroup, Histogram, Lines, ReportTable
 
-__all__ = ["faults_html", "figures_html", "histogram_html", "settings_html", "table_html"]
+__all__ = ["faults_html", "figures_html", "histogram_html", "lines_html", "settings_html", "table_html"]
 
 
 def figures_html(figures: Sequence[tuple[str, str, str]]) -> str:
@@ -87,6 +88,36 @@ def _marks(edges: list[float], width: float, whole: bool) -> list[tuple[float, s
     bars = len(edges) - 1
     every = max(1, -(-bars // 8))
     return [(width * (k + 0.5) / bars, "middle", edges[k]) for k in range(0, bars, every)]
+
+
+def lines_html(chart: Lines) -> str:
+    """A line chart as inline SVG with a list of its lines."""
+    width, height = 360, 240
+    lines, names = [], []
+    for (name, values), color in zip(chart.series, distinct_colors(max(1, len(chart.series)))):
+        last = max(1, len(values) - 1)
+        points = [(width * k / last, height * (1 - float(v))) for k, v in enumerate(values)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        swatch = "#{:02x}{:02x}{:02x}".format(*(int(c) for c in color))
+        lines.append(
+            f'<g><title>{escape(name)}</title><polyline class="hit" points="{path}"/>'
+            f'<polyline class="line" points="{path}" style="stroke:{swatch}"/></g>'
+        )
+        names.append(f'<li style="--swatch:{swatch}">{escape(name)}</li>')
+    grid = "".join(
+        f'<line x1="0" x2="{width}" y1="{y:g}" y2="{y:g}"/><text x="-6" y="{y + 4:g}" text-anchor="end">{mark}</text>'
+        for mark, y in ((f"{share:g}", height * (1 - share)) for share in (0, 0.5, 1))
+    )
+    grid += "".join(
+        f'<text x="{width * share:g}" y="{height + 16}" text-anchor="middle">{share:g}</text>' for share in (0, 0.5, 1)
+    )
+    note = f"<p>{escape(chart.note)}</p>" if chart.note else ""
+    axes = f"{chart.y_name} over {chart.x_name}" if chart.x_name else ""
+    return (
+        f'<figure class="histogram lines"><figcaption>{escape(chart.title)}<small>{escape(axes)}</small></figcaption>'
+        f'<svg viewBox="-26 -6 {width + 36} {height + 28}" role="img" aria-label="{escape(chart.title)}">'
+        f'{grid}{"".join(lines)}</svg><ul class="keys">{"".join(names)}</ul>{note}</figure>'
+    )
 
 
 def faults_html(faults: Sequence[FaultGroup]) -> str:
