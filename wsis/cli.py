@@ -16,8 +16,10 @@ import difflib
 import importlib
 import importlib.util
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +94,8 @@ def run_command(words: Sequence[str]) -> int:
     """Run one command line (without the program's name); returns the exit code. Never raises but for faults
     of the program itself, whose trace is wanted."""
     try:
-        return int(_dispatch(list(words)))
+        with _terminable():
+            return int(_dispatch(list(words)))
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else ExitCode.OK if error.code is None else ExitCode.BAD_INPUT
     except ConfigError as error:
@@ -112,6 +115,19 @@ def run_command(words: Sequence[str]) -> int:
         if not str(error).startswith("wsis:"):
             raise
         return _complain(str(error).removeprefix("wsis: ").splitlines(), ExitCode.BAD_INPUT)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM counts as Ctrl-C where no step says otherwise: while it starts, for instance."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _dispatch(words: list[str]) -> int:

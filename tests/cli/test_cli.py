@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 import types
 from dataclasses import dataclass
 
@@ -140,3 +143,11 @@ def test_a_library_that_is_not_built_ends_with_the_command_that_mends_it(step, c
         "wsis: the compiled operators are missing. Build them with",
         "wsis:     pip install .",
     ]
+
+
+def test_sigterm_while_a_step_starts_is_a_stop(monkeypatch, capsys):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(cli, "_dispatch", lambda words: os.kill(os.getpid(), signal.SIGTERM) or time.sleep(5))
+    assert cli.run_command(["label"]) == 75
+    assert "the same command resumes" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsis.data.artifacts import write_png
+from wsis.data.artifacts import fingerprint, write_png
 from wsis.data.dataset import DataConfig, inspect_data, open_data
 from wsis.data.image_set import instances_from_maps
 from wsis.data.scenes import SceneSet, write_scenes
@@ -249,3 +249,14 @@ def test_real_folder_with_its_own_classes(tmp_path):
         assert sum(len(data.load_instances(i)) for i in range(18)) == 165
         for index in range(18):
             assert set(data.load_instances(index).labels.tolist()) == set(data[index].labels)
+
+
+def test_the_fingerprint_in_pieces_is_that_of_the_whole(voc_root, monkeypatch):
+    monkeypatch.setattr("wsis.data.image_set._CHUNK", 2)
+    data = open_data(DataConfig(kind="voc", root=str(voc_root), split="train"))
+    rows = [[data[index].id, data[index].labels] for index in range(len(data))]
+    assert len(rows) > 4
+    assert data.fingerprint() == fingerprint({"categories": data.categories.to_json(), "rows": rows})
+    scenes = open_data(DataConfig(kind="scenes", num=5))
+    rows = [[scenes[index].id, scenes[index].labels] for index in range(5)]
+    assert scenes.fingerprint() == fingerprint({"categories": scenes.categories.to_json(), "rows": rows})

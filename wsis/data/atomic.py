@@ -31,6 +31,7 @@ __all__ = [
     "encode_png",
     "file_sha256",
     "fingerprint",
+    "fingerprint_text",
     "make_folder",
     "remove_stale",
     "safe_join",
@@ -219,9 +220,14 @@ def file_sha256(path: PathLike) -> str:
     return digest.hexdigest()
 
 
+def fingerprint_text(value: Any) -> str:
+    """The JSON text whose sha256 :func:`fingerprint` gives: sorted keys, no blanks."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def fingerprint(value: Mapping[str, Any]) -> str:
     """Hex sha256 over a JSON-like mapping; the order of its keys does not matter."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = fingerprint_text(value)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 

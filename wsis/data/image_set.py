@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from wsis.data.atomic import fingerprint, safe_join
+from wsis.data.atomic import fingerprint_text, safe_join
 from wsis.data.categories import IGNORE, Categories
 from wsis.data.config import DataConfig
 from wsis.data.images import IMAGE_SUFFIXES, NOT_IMAGES, read_image, read_index_map
@@ -22,6 +23,7 @@ from wsis.structures import Instances
 __all__ = ["FileImageSet", "ImageSet", "Record", "instances_from_maps"]
 
 _VOID_16 = 65535
+_CHUNK = 10_000
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,25 @@ class ImageSet(Sequence):
             " them; add images with other tags, or give points (train-center-offset)"
         )
 
+    def input(self, index: int) -> tuple[str, str | None, tuple[int, ...] | None]:
+        """Id, picture and labels of a record, without looking for its masks."""
+        record = self[index]
+        return record.id, None if record.image_path is None else str(record.image_path), record.labels
+
+    def id_rows(self, first: int, last: int) -> list[tuple[str, tuple[int, ...] | None]]:
+        """Ids and labels of the records ``first .. last - 1``."""
+        return [(record.id, record.labels) for record in (self[index] for index in range(first, last))]
+
     def fingerprint(self) -> str:
-        """Hex sha256 over order, ids, labels and classes."""
-        rows = [[self[i].id, self[i].labels] for i in range(len(self))]
-        return fingerprint({"categories": self.categories.to_json(), "rows": rows})
+        """Hex sha256 over order, ids, labels and classes: that of
+        ``fingerprint({"categories": ..., "rows": [[id, labels], ...]})``, in pieces that fit into memory."""
+        head = fingerprint_text({"categories": self.categories.to_json()})[:-1]
+        digest = hashlib.sha256((head + ',"rows":[').encode("utf-8", "surrogatepass"))
+        for first in range(0, len(self), _CHUNK):
+            text = fingerprint_text(self.id_rows(first, min(first + _CHUNK, len(self))))[1:-1]
+            digest.update((("," if first else "") + text).encode("utf-8", "surrogatepass"))
+        digest.update(b"]}")
+        return digest.hexdigest()
 
 
 class FileImageSet(ImageSet):
@@ -199,6 +216,13 @@ class FileImageSet(ImageSet):
             _mask(self._instance, name),
         )
 
+    def input(self, index: int) -> tuple[str, str | None, tuple[int, ...] | None]:
+        name = self._ids[index]
+        return name, f"{self.image_root}{os.sep}{self._file(name)}", self._labels[index]
+
+    def id_rows(self, first: int, last: int) -> list[tuple[str, tuple[int, ...] | None]]:
+        return list(zip(self._ids[first:last], self._labels[first:last]))
+
     @property
     def ids(self) -> Sequence[str]:
         return self._ids
@@ -206,8 +230,11 @@ class FileImageSet(ImageSet):
     def _file(self, name: str) -> str:
         if name in self._files:
             return self._files[name]
-        found = (name + s for s in IMAGE_SUFFIXES if os.path.lexists(self.image_root / (name + s)))
-        return next(found, name + IMAGE_SUFFIXES[0])
+        stem = f"{self.image_root}{os.sep}{name}"
+        for suffix in IMAGE_SUFFIXES:
+            if os.path.lexists(stem + suffix):
+                return name + suffix
+        return name + IMAGE_SUFFIXES[0]
 
     def _inside(self, root: Path | None, path: Path, name: str) -> Path:
         """``path`` if it lies inside ``root`` after links are followed, else ``E_PATH``."""

@@ -89,8 +89,15 @@ def read_tags(path: PathLike, categories: Categories | None = None) -> TagTable:
     if categories is None:
         categories = _collect(path, rows)
     labels = {}
+    known: dict[int, tuple[int, ...]] = {}
     for where, name, tags in rows:
-        labels[name] = _classes_of(tags, categories, where, problems)
+        before = len(problems)
+        if id(tags) not in known:
+            labels[name] = _classes_of(tags, categories, where, problems)
+            if len(problems) == before:
+                known[id(tags)] = labels[name]
+        else:
+            labels[name] = known[id(tags)]
     _hint_one_based(path, rows, categories, problems)
     problems.raise_if_any()
     return TagTable(labels, categories, str(path))
@@ -139,7 +146,11 @@ def _collect(path: Path, rows: Sequence[_Row]) -> Categories:
     """The classes of a file that brings its own names."""
     problems = Problems()
     names = set()
+    seen: set[int] = set()
     for where, _, tags in rows:
+        if id(tags) in seen:
+            continue
+        seen.add(id(tags))
         for tag in tags:
             if isinstance(tag, str) and tag.strip():
                 names.add(tag.strip())
@@ -200,9 +211,10 @@ def _class_of(tag: Any, categories: Categories, where: str, problems: Problems) 
 
 def _hint_one_based(path: Path, rows: Sequence[_Row], categories: Categories, problems: Problems) -> None:
     """Numbers that reach C and never 0 look as if counted from 1."""
+    different = {id(tags): tags for _, _, tags in rows}
     numbers = {
         int(tag)
-        for _, _, tags in rows
+        for tags in different.values()
         for tag in tags
         if (isinstance(tag, int) and not isinstance(tag, bool))
         or (isinstance(tag, str) and tag.strip().isascii() and tag.strip().isdigit() and len(tag) < 10)
@@ -221,6 +233,7 @@ def _csv_rows(path: Path, problems: Problems) -> Iterator[_Row]:
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
     first = True
     line = 1
+    split: dict[str, list[str]] = {}
     try:
         for cells in reader:
             start, line = line, reader.line_num + 1
@@ -244,7 +257,9 @@ def _csv_rows(path: Path, problems: Problems) -> Iterator[_Row]:
                 )
                 problems.add(where, f"got {len(cells)} columns, expected 2: name{delimiter!r}tag;tag", hint)
                 continue
-            yield where, cells[0], [tag.strip() for tag in cells[1].split(";") if tag.strip()]
+            if cells[1] not in split:
+                split[cells[1]] = [tag.strip() for tag in cells[1].split(";") if tag.strip()]
+            yield where, cells[0], split[cells[1]]
     except csv.Error as error:
         problems.add(f"{path}:{reader.line_num}", f"not CSV: {error}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,16 @@ __all__ = ["FrozenInputs", "Unit", "freeze_inputs", "split_units"]
 
 _NAME = "inputs.parquet"
 _PATIENCE = 3600.0
+_CHUNK = 10_000
+_SCHEMA = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("file", pa.string()),
+        ("labels", pa.list_(pa.int32())),
+        ("bytes", pa.int64()),
+        ("mtime_ns", pa.int64()),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -106,36 +117,41 @@ def freeze_inputs(run: Path, data: ImageSet) -> FrozenInputs:
 
 
 def _freeze(path: Path, data: ImageSet) -> np.ndarray:
-    """Write the list; returns the stamps."""
+    """Write the list, piece by piece; returns the stamps."""
     stamps = np.full((len(data), 2), -1, dtype=np.int64)
-    records = [data[index] for index in range(len(data))]
-    for index, record in enumerate(records):
-        if record.image_path is not None:
-            try:
-                stamp = file_stamp(record.image_path)
-            except DataFault:
-                continue
-            stamps[index] = stamp.size, stamp.mtime_ns
-    table = pa.table(
-        {
-            "image_id": [record.id for record in records],
-            "file": [str(record.image_path or "") for record in records],
-            "labels": pa.array([record.labels for record in records], pa.list_(pa.int32())),
-            "bytes": stamps[:, 0],
-            "mtime_ns": stamps[:, 1],
-        }
-    )
-    write_with(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+    def write(temporary: Path) -> None:
+        with pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as file:
+            for first in range(0, len(data), _CHUNK):
+                last = min(first + _CHUNK, len(data))
+                ids, files, labels = zip(*(data.input(index) for index in range(first, last)))
+                for index, name in enumerate(files, start=first):
+                    if name is not None:
+                        with contextlib.suppress(DataFault):
+                            stamp = file_stamp(name)
+                            stamps[index] = stamp.size, stamp.mtime_ns
+                part = stamps[first:last]
+                columns = [ids, [name or "" for name in files], labels, part[:, 0], part[:, 1]]
+                arrays = [pa.array(column, item.type) for column, item in zip(columns, _SCHEMA)]
+                file.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
+
+    write_with(path, write)
     return stamps
 
 
 def _read(path: Path, data: ImageSet) -> np.ndarray:
+    stamps = np.full((len(data), 2), -1, dtype=np.int64)
+    ids, first, same = data.ids, 0, True
     try:
-        table = pq.ParquetFile(path).read()
-        ids = table.column("image_id").to_pylist()
-        stamps = np.stack([table.column(name).to_numpy() for name in ("bytes", "mtime_ns")], 1)
+        for batch in pq.ParquetFile(path).iter_batches(_CHUNK, columns=["image_id", "bytes", "mtime_ns"]):
+            last = first + len(batch)
+            same = same and last <= len(data) and batch.column(0).to_pylist() == list(ids[first:last])
+            if same:
+                for place in (0, 1):
+                    stamps[first:last, place] = batch.column(1 + place).to_numpy()
+            first = last
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise ConfigError(f"{path} is damaged: {error}; give a new output folder") from error
-    if ids != list(data.ids):
+    if not same or first != len(data):
         raise ConfigError(f"{path} lists other images than the data set; give a new output folder")
     return stamps
