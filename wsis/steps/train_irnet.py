@@ -28,7 +28,8 @@ from wsis.models import IRNet, backbone_problem, build_backbone
 from wsis.runtime.device import autocast, choose_device
 from wsis.training import augment
 from wsis.training.batches import BatchPlan, CropData
-from wsis.training.checkpoint import load_network, network_problem, save_network
+from wsis.training.checkpoint import load_network, save_network
+from wsis.training.checks import open_training_data
 from wsis.training.config import MachineConfig, OptimConfig
 from wsis.training.fit import TrainResult, finished, fit, is_main, open_run, weights_key
 from wsis.training.mean_shift import measure_mean_displacement
@@ -185,28 +186,12 @@ def _mean_crops(config: Config, net: IRNet, data: ImageSet) -> Iterator[Tensor]:
 def _check(config: Config) -> ImageSet:
     """Everything that can be known to be wrong before work begins, in one list; the opened data set."""
     problems = Problems()
-    for name in ("out", "seeds"):
-        if not getattr(config, name):
-            problems.add(name, f"is empty; give --{name}=FOLDER")
-    if config.weights and config.weights != "imagenet" and not Path(config.weights).is_file():
-        problems.add("weights", f"{config.weights} does not exist (the current folder is {Path.cwd()})")
-    if config.cam_weights:
-        reason = network_problem(config.cam_weights, "cam_net", config.backbone)
-        if reason:
-            problems.add("cam_weights", reason)
+    data = open_training_data(config, problems, needed=("out", "seeds"), labels=False)
     if config.seeds and not Path(config.seeds).is_dir():
         problems.add("seeds", f"{config.seeds} is not a folder (the current folder is {Path.cwd()})")
-    data = None
-    try:
-        choose_device(config.machine.device)
-        data = open_data(config.data)
-        if len(data) < config.optim.batch_size:
-            text = f"got {config.optim.batch_size}, expected at most the number of training images, {len(data)}"
-            problems.add("optim.batch_size", text)
-        if config.mean_split:
+    if config.mean_split:
+        with problems.collecting():
             open_data(dataclasses.replace(config.data, split=config.mean_split, list=""))
-    except ConfigError as error:
-        problems.extend(error)
     problems.raise_if_any()
     missing = [name for name in data.ids if not safe_join(config.seeds, name + ".png").is_file()]
     if missing:

@@ -16,13 +16,12 @@ import torch
 
 from wsis import __version__
 from wsis.data.config import DataConfig
-from wsis.data.dataset import open_data
 from wsis.data.image_set import ImageSet
-from wsis.errors import ConfigError, Problems
+from wsis.errors import Problems
 from wsis.models import PeakNet, build_peak_net, peak_backbone_problem
-from wsis.runtime.device import choose_device
 from wsis.training.batches import BatchPlan, CropData
-from wsis.training.checkpoint import load_network, network_problem, save_network
+from wsis.training.checkpoint import load_network, save_network
+from wsis.training.checks import open_training_data
 from wsis.training.config import MachineConfig, OptimConfig
 from wsis.training.fit import TrainResult, finished, fit, is_main, open_run, weights_key
 from wsis.training.peak_training import PeakSamples, PeakTraining
@@ -129,24 +128,7 @@ def _network(config: Config, num_classes: int) -> PeakNet:
 def _check(config: Config) -> ImageSet:
     """Everything that can be known to be wrong before work begins, in one list; the opened data set."""
     problems = Problems()
-    if not config.out:
-        problems.add("out", "is empty; give --out=FOLDER")
-    if config.weights and config.weights != "imagenet" and not Path(config.weights).is_file():
-        problems.add("weights", f"{config.weights} does not exist (the current folder is {Path.cwd()})")
-    if config.cam_weights:
-        reason = network_problem(config.cam_weights, "cam_net", config.backbone)
-        if reason:
-            problems.add("cam_weights", reason)
-    data = None
-    try:
-        choose_device(config.machine.device)
-        data = open_data(config.data)
-        if len(data) < config.optim.batch_size:
-            text = f"got {config.optim.batch_size}, expected at most the number of training images, {len(data)}"
-            problems.add("optim.batch_size", text)
-        data.require_labels()
-    except ConfigError as error:
-        problems.extend(error)
+    data = open_training_data(config, problems)
     problems.raise_if_any()
     return data
 
