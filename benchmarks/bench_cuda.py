@@ -58,7 +58,13 @@ def photograph(g: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     return image.clamp(0, 255).to(torch.uint8), labels.to(torch.uint8)
 
 
-WALK_CELLS, WALK_DEGREE = 16 * 8 * 94 * 125, 78
+def mask_bytes(ids: torch.Tensor) -> torch.Tensor:
+    """The codes of all instances, one after another."""
+    text = b"".join(code["counts"] for code in ops.mask_rle(ids))
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8)
+
+
+WALK_CELLS, WALK_DEGREE = 16 * 8 * 94 * 125, 72
 CASES = [
     Case(
         "edge_to_affinity 16 x 94 x 125, radius 5", lambda g: (smooth(g, 16, 1, 94, 125)[:, 0],), ops.edge_to_affinity
@@ -99,6 +105,12 @@ CASES = [
         lambda g: (smooth(g, 16, 20, 416, 416, cells=16),),
         lambda heat: ops.peak_mask(heat, 41, 0.3),
     ),
+    Case(
+        "mask_iou 64 x 64 masks of 416 x 416",
+        lambda g: tuple(blobs(g, 64, 416, 416).bool() for _ in range(2)),
+        ops.mask_iou,
+    ),
+    Case("mask_rle 16 x 416 x 416", lambda g: (blobs(g, 16, 416, 416),), mask_bytes),
     Case(
         "dense_crf 4 images x 2 maps x 375 x 500", photograph, lambda image, maps: ops.dense_crf(image, maps, [3] * 4)
     ),
@@ -154,6 +166,38 @@ def test_cuda(benchmark, case: Case, ceilings: dict[str, float]):
 
     def one() -> None:
         case.run(*copies[next(turn) % len(copies)])
+        torch.cuda.synchronize()
+
+    benchmark(one)
+
+
+@pytest.mark.parametrize("images", [1, 16, 64])
+@pytest.mark.parametrize("blocks", ["0", "16"], ids=["terms", "clusters"])
+def test_walk_designs_wsis(benchmark, monkeypatch, blocks: str, images: int):
+    """A launch for each term beside one launch on clusters of 16 blocks (docs/performance.md): which is faster?"""
+    benchmark.group = f"cuda random_walk designs, {images} images x 8 channels x 94 x 125"
+    g = torch.Generator().manual_seed(0)
+    seeds, boundary = torch.rand(8 * images, 94, 125, generator=g).cuda(), smooth(g, images, 1, 94, 125)[:, 0].cuda()
+    index = torch.arange(images, device="cuda").repeat_interleave(8)
+    monkeypatch.setenv("WSIS_WALK_BLOCKS", "0")
+    want = ops.random_walk(seeds, boundary, index)
+    monkeypatch.setenv("WSIS_WALK_BLOCKS", blocks)
+    assert torch.equal(ops.random_walk(seeds, boundary, index), want)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        ops.random_walk(seeds, boundary, index)
+    launched = statistics.median(cuda_timing.event_seconds([lambda: ops.random_walk(seeds, boundary, index)]))
+    replayed = statistics.median(cuda_timing.event_seconds([graph.replay]))
+    benchmark.extra_info.update(
+        threads=1,
+        device_ms=1e3 * launched,
+        device_ms_in_a_graph=1e3 * replayed,
+        images_per_second=images / replayed,
+        goals={f"random_walk on a GPU, {images} images a call: images per second": [images / replayed, 5000]},
+    )
+
+    def one() -> None:
+        graph.replay()
         torch.cuda.synchronize()
 
     benchmark(one)

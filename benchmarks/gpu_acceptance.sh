@@ -60,7 +60,8 @@ case $? in
   *) finish 1 ;;
 esac
 
-step cuda-tests 130 "$PYTHON" -m pytest tests/ops -q -k "cuda" -p no:cacheprovider
+step cuda-tests 120 "$PYTHON" -m pytest tests/ops -q -k "cuda" -p no:cacheprovider
+step cuda-graphs 40 "$PYTHON" -m pytest tests/labels/test_without_read_back.py -q -p no:cacheprovider
 
 SANITIZER="$(command -v compute-sanitizer || ls "${CUDA_HOME:-/usr/local/cuda}"/bin/compute-sanitizer 2>/dev/null || true)"
 if [ -n "$SANITIZER" ]; then

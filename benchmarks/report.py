@@ -37,9 +37,10 @@ def collect(raw: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     """What pytest-benchmark wrote, cut down to what is compared.
 
     Returns:
-        ``{"machine": .., "date": .., "groups": {group: [{"case", "ours", "median", "minimum", "rounds", "info"}]}}``,
-        times in seconds.
+        ``{"machine": .., "date": .., "timers": [..], "groups": {group: [{"case", "ours", "median", "minimum",
+        "rounds", "info"}]}}``, times in seconds.
     """
+    timers = sorted({item.get("options", {}).get("timer", "perf_counter") for item in raw["benchmarks"]})
     groups: dict[str, list[dict[str, Any]]] = {}
     for item in raw["benchmarks"]:
         group = item["group"] or item["fullname"]
@@ -53,7 +54,7 @@ def collect(raw: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
                 "info": item["extra_info"],
             }
         )
-    return {"machine": about, "date": raw["datetime"], "groups": groups}
+    return {"machine": about, "date": raw["datetime"], "timers": timers, "groups": groups}
 
 
 def _time(seconds: float) -> str:
@@ -99,6 +100,11 @@ def markdown(result: dict[str, Any]) -> str:
         machine.headline(about) + ".",
         f"{about['system']}, Python {about['python']}, {about['memory_gib']} GiB; {versions}.",
     ]
+    if result.get("timers", ["perf_counter"]) != ["perf_counter"]:
+        lines.append(
+            f"Times are processor seconds ({', '.join(result['timers'])}), not those of a clock on the wall: what can "
+            "be measured on a machine with other work."
+        )
     if not about["gpus"]:
         lines.append("This machine has no GPU: nothing here says anything about one.")
     if about["load_average"] is not None and about["load_average"] > 0.5 * about["cores"]:
@@ -178,12 +184,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--full", action="store_true", help="every size, longer and with warm-up")
     parser.add_argument("-k", metavar="WORDS", help="only the benchmarks that match, as in pytest")
     parser.add_argument("--output", type=Path, default=HERE / "results", help="folder of the two files")
-    parser.add_argument("--raw", type=Path, help="a file of pytest-benchmark from this machine, instead of a run")
+    parser.add_argument(
+        "--raw", type=Path, nargs="+", help="files of pytest-benchmark from this machine, instead of a run"
+    )
     options = parser.parse_args(arguments)
     about = machine.describe()
     code = 0
     if options.raw:
-        raw = json.loads(options.raw.read_text())
+        parts = [json.loads(path.read_text()) for path in options.raw]
+        raw = {**parts[0], "benchmarks": [item for part in parts for item in part["benchmarks"]]}
     else:
         code, raw = run(["-k", options.k] if options.k else [], options.full)
     if not raw or not raw["benchmarks"]:
