@@ -13,6 +13,7 @@ help:
 	@echo "make test    set up, run the tests"
 	@echo "make lint    set up, run ruff"
 	@echo "make bench   set up, run the benchmarks"
+	@echo "make docs    set up, build the documentation into build/site"
 	@echo "make clean   remove .venv and everything that was built"
 
 demo: $(READY)
@@ -39,6 +40,10 @@ $(READY): $(SOURCES)
 	$(BIN)/python -m pip install -q -c constraints.txt torch torchvision setuptools wheel pybind11 ninja cmake
 	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[test]'
 	@touch $(READY)
+
+docs: $(READY)
+	$(BIN)/python -m pip install -q -c constraints.txt mkdocs-material
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info wsis/*.so

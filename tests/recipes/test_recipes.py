@@ -9,7 +9,7 @@ import pytest
 from wsis.__main__ import main
 from wsis.data.config import DataConfig
 from wsis.errors import ConfigError
-from wsis.recipes import RECIPES, Options
+from wsis.recipes import OPTIONS, RECIPES, Options
 from wsis.recipes.command import read_recipe
 
 
@@ -47,6 +47,18 @@ def test_stages_read_what_earlier_ones_write(name):
     assert stages["export"].run == stages["report"].run == stages["label"].out
     assert stages["report"].fields == stages["label"].dump_fields
     assert "report" not in by_name(RECIPES[name](Options(out="X", num_pictures=0)))
+
+
+@pytest.mark.parametrize("name", ["irnet_coco", "bestie_coco"])
+def test_coco_takes_the_data_as_they_are_given(name):
+    config = OPTIONS[name](DataConfig(root="coco", split="train2017"), out="X")
+    stages = by_name(RECIPES[name](config))
+    assert {stage.data.split for key, stage in stages.items() if hasattr(stage, "data")} == {"train2017"}
+    irnet = stages["train_irnet"]
+    assert (irnet.backbone, irnet.mean_split, irnet.optim.batch_size) == ("resnet50", "", 32)
+    if name == "bestie_coco":
+        assert stages["train_center_offset"].architecture == "hrnet_w48"
+        assert stages["train_center_offset"].optim.steps == 50_000
 
 
 def test_options_reach_every_stage():

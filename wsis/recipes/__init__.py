@@ -4,8 +4,8 @@
 again, and every number of every stage can be changed with ``--STAGE.FIELD=VALUE`` or in a YAML file.
 """
 
-from wsis.recipes.bestie import BestieOptions, bestie_small, bestie_voc
-from wsis.recipes.irnet import custom_folder, irnet_small, irnet_voc
+from wsis.recipes.bestie import BestieOptions, bestie_coco, bestie_small, bestie_voc
+from wsis.recipes.irnet import custom_folder, irnet_coco, irnet_small, irnet_voc
 from wsis.recipes.stages import Options, Stage
 
 __all__ = [
@@ -14,9 +14,11 @@ __all__ = [
     "BestieOptions",
     "Options",
     "Stage",
+    "bestie_coco",
     "bestie_small",
     "bestie_voc",
     "custom_folder",
+    "irnet_coco",
     "irnet_small",
     "irnet_voc",
 ]
@@ -24,10 +26,12 @@ __all__ = [
 RECIPES = {
     "irnet": irnet_voc,
     "irnet_voc": irnet_voc,
+    "irnet_coco": irnet_coco,
     "irnet_small": irnet_small,
     "custom_folder": custom_folder,
     "bestie": bestie_voc,
     "bestie_voc": bestie_voc,
+    "bestie_coco": bestie_coco,
     "bestie_small": bestie_small,
 }
 """Every recipe by the name that ``wsis run`` takes; ``irnet`` and ``bestie`` are the papers'."""

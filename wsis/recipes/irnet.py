@@ -13,7 +13,16 @@ from wsis.recipes.stages import Options, Stage
 from wsis.steps import evaluate, export, label, make_seed_labels, report, train_cam, train_irnet
 from wsis.training.config import MachineConfig, OptimConfig
 
-__all__ = ["Numbers", "custom_folder", "irnet_small", "irnet_stages", "irnet_voc", "small_numbers", "voc_numbers"]
+__all__ = [
+    "Numbers",
+    "custom_folder",
+    "irnet_coco",
+    "irnet_small",
+    "irnet_stages",
+    "irnet_voc",
+    "small_numbers",
+    "voc_numbers",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +100,16 @@ def irnet_voc(options: Options) -> list[Stage]:
     """
     voc = dataclasses.replace(options.data, split=options.data.split or ("" if options.data.list else "train_aug"))
     return irnet_stages(dataclasses.replace(options, data=voc), voc_numbers())
+
+
+def irnet_coco(options: Options) -> list[Stage]:
+    """COCO with the paper's numbers for VOC: ResNet-50, tags from the instances; the training images are labelled.
+
+    ``--data.*`` name the data, ``--label_split`` other images to label. The paper has no figures for COCO.
+    """
+    numbers = dataclasses.replace(voc_numbers(), label_split="")
+    irnet = {**numbers.irnet, "mean_split": ""}
+    return irnet_stages(options, dataclasses.replace(numbers, irnet=irnet, evaluate=False))
 
 
 def irnet_small(options: Options) -> list[Stage]:
