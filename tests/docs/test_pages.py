@@ -13,7 +13,6 @@ import pytest
 from wsis.cli import COMMANDS
 from wsis.options import option_types
 from wsis.recipes import OPTIONS, RECIPES
-from wsis.recipes.command import read_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
@@ -45,7 +44,7 @@ def test_commands_and_options_exist(page):
 
 
 def _recipe_options(name: str) -> set[str]:
-    _, stages, _ = read_recipe(RECIPES[name], [], "wsis run", OPTIONS[name]())
+    stages = RECIPES[name](OPTIONS[name]())
     known = set(option_types(OPTIONS[name])) | {"force"}
     return known | {f"{stage.name}.{option}" for stage in stages for option in option_types(type(stage.config))}
 
