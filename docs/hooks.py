@@ -1,7 +1,8 @@
 """The order of the pages, and docstrings in them.
 
 A line ``{{ wsis/ops/random_walk.py random_walk }}`` becomes signature and docstring. The sources are read, not
-imported, so the pages are built without torch and without compiled operators.
+imported, so the pages are built without torch and without compiled operators. Links to files of the repository that
+lie outside ``docs`` become their paths: a built site does not have them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ _ORDER = {
 _MARK = re.compile(r"^\{\{ (?P<path>[\w/.]+\.py) (?P<name>\w+) \}\}$", re.MULTILINE)
 
 
+_OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)(?:#[^)]*)?\)")
+
+
 def on_config(config: Any, **_: object) -> Any:
     """Called by MkDocs first: the pages that are there in the order above, new ones at the end."""
     there = sorted(path.stem for path in (_ROOT / "docs").glob("*.md"))
@@ -33,6 +37,7 @@ def on_config(config: Any, **_: object) -> Any:
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Called by MkDocs for each page; ``ValueError`` for a file or name that is not there."""
+    markdown = _OUTSIDE.sub(r"\1 (`\2`)", markdown)
     return _MARK.sub(lambda match: _described(match["path"], match["name"]), markdown)
 
 
