@@ -8,7 +8,7 @@ from wsis.errors import Problems, did_you_mean
 
 __all__ = ["KINDS", "DataConfig"]
 
-KINDS = ("auto", "voc", "folder", "scenes")
+KINDS = ("auto", "voc", "coco", "folder", "scenes")
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,9 @@ class DataConfig:
     """Which images, labels and masks to work on.
 
     Args:
-        kind: auto, voc (development-kit layout), folder (pictures and a tag file) or scenes (made up).
-            auto takes voc if ROOT/JPEGImages exists, else folder.
+        kind: auto, voc (development-kit layout), coco (ROOT/annotations/instances_SPLIT.json), folder (pictures
+            and a tag file) or scenes (made up). auto takes voc if ROOT/JPEGImages exists, coco if there is an
+            instances file, else folder.
         root: the folder of the data.
         split: name of a list of images, e.g. train for ROOT/ImageSets/Segmentation/train.txt; empty = every
             image. For scenes, pictures of different splits never coincide.

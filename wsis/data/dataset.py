@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from wsis.data.coco import coco_files, open_coco
 from wsis.data.config import DataConfig
 from wsis.data.folder import open_folder
 from wsis.data.image_set import FileImageSet, ImageSet, Record
@@ -48,5 +49,8 @@ def inspect_data(config: DataConfig, problems: Problems) -> ImageSet | None:
         problems.add("data.root", f"{config.root} {what} (the current folder is {os.getcwd()})")
         return None
     if kind == "auto":
-        kind = "voc" if (root / "JPEGImages").is_dir() else "folder"
-    return open_voc(config, problems) if kind == "voc" else open_folder(config, problems)
+        kind = "voc" if (root / "JPEGImages").is_dir() else "coco" if coco_files(root) else "folder"
+    return _READERS[kind](config, problems)
+
+
+_READERS = {"voc": open_voc, "coco": open_coco, "folder": open_folder}

@@ -50,10 +50,12 @@ class ImageSet(Sequence):
     Attributes:
         categories: the classes.
         notes: what a user should know (counts of images without labels, where labels came from, ...).
+        own_masks: masks of all images come from elsewhere than files of the record.
     """
 
     categories: Categories
     notes: tuple[str, ...] = ()
+    own_masks = False
 
     def __len__(self) -> int:
         raise NotImplementedError

@@ -188,7 +188,8 @@ def _check_image(images: ImageSet, index: int, config: Config) -> _Finding:
         faults.append(fault.renamed(record.id))
     found: tuple[int, ...] = ()
     warnings: list[tuple[str, str]] = []
-    masks = config.masks and bool(record.semantic_path or record.instance_path or record.image_path is None)
+    files = record.semantic_path or record.instance_path
+    masks = config.masks and bool(files or record.image_path is None or images.own_masks)
     if masks:
         try:
             found = _check_masks(images, index, size, warnings)
@@ -211,9 +212,9 @@ def _check_masks(
 ) -> tuple[int, ...]:
     """The classes of the instances; sizes, values and tags are compared."""
     record = images[index]
-    if record.semantic_path is None and record.image_path is not None:
+    if record.semantic_path is None and record.image_path is not None and not images.own_masks:
         raise DataFault(Code.E_MISSING, record.id, "mask", "has an instance mask but no semantic mask")
-    if record.image_path is None:
+    if record.image_path is None or images.own_masks:
         semantic, labels = images.load_semantic(index), images.load_instances(index).labels.tolist()
     else:
         classes = len(images.categories)
@@ -224,6 +225,8 @@ def _check_masks(
             labels = instances_from_maps(instance, semantic, record.id).labels.tolist()
         else:
             warnings.append(("semantic mask without instance mask", record.id))
+    if size is not None and semantic.shape != size:
+        raise DataFault(Code.E_SHAPE, record.id, "mask", f"is {list(semantic.shape)}, the picture is {list(size)}")
     present = {int(v) - 1 for v in np.unique(semantic) if v not in (0, 255)}
     if record.labels is not None:
         extra = present - set(record.labels)

@@ -214,7 +214,8 @@ def _thresholds(figures: dict[str, Any]) -> list[int]:
 def _open(config: Config, data: ImageSet, ids: list[str]) -> list[Source]:
     """All sources, with every problem at once, under names that differ."""
     problems, sources = Problems(), []
-    if not any(data[i].semantic_path or data[i].image_path is None for i in range(min(len(data), 100))):
+    first = (data[i] for i in range(min(len(data), 100)))
+    if not data.own_masks and not any(record.semantic_path or record.image_path is None for record in first):
         problems.add("data", f"has no masks in {config.data.semantic_folder} to compare with")
     known = set(ids)
     for k, path in enumerate(config.runs):
