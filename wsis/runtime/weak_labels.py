@@ -33,6 +33,8 @@ class LearnedFrom(NamedTuple):
 class WeakLabels:
     """Pseudo and refined labels from semantic maps, points and the fields that ``label`` kept.
 
+    Kept fields have a quarter of the resolution: refined labels are those of training but for pixels at sharp edges.
+
     Args:
         data: the pictures.
         semantic: folder of the semantic maps.
