@@ -119,3 +119,14 @@ def test_an_unknown_architecture_is_named():
         build_center_offset_net("hrnet_w33", 2)
     with pytest.raises(ValueError, match="num_classes must be at least 1, got 0"):
         build_center_offset_net("tiny", 0)
+
+
+@pytest.mark.parametrize(("name", "unit"), [("tiny", 1.0), ("mobilenet_v2", 64.0), ("hrnet_w32", 1.0)])
+def test_the_unit_of_the_offset_head(name, unit):
+    net = build_center_offset_net(name, 2).eval()
+    with torch.no_grad():
+        for parameter in net.offset.parameters():
+            parameter.zero_()
+        net.offset[-1].bias.copy_(torch.tensor([0.5, -0.25]))
+        offset = net(torch.randn(1, 3, 32, 32)).offset
+    assert torch.equal(offset, torch.tensor([0.5, -0.25]).view(1, 2, 1, 1).expand(1, 2, 32, 32) * unit)

@@ -49,10 +49,13 @@ class TapFusion(nn.Module):
     Args:
         backbone: five taps.
         width: channels of the result.
+        offset_unit: pixels that the offset head counts in; offsets in photographs are some 100 pixels long, and a
+            last layer that begins with weights of 0.001 takes thousands of steps to get there by itself.
     """
 
-    def __init__(self, backbone: Backbone, width: int = 96):
+    def __init__(self, backbone: Backbone, width: int = 96, offset_unit: float = 64.0):
         super().__init__()
+        self.offset_unit = offset_unit
         self.backbone, self.width = backbone, width
         self.normalization = backbone.normalization
         used = backbone.channels[1:]
@@ -93,6 +96,7 @@ class CenterOffsetNet(nn.Module):
             raise ValueError(f"CenterOffsetNet: num_classes must be at least 1, got {num_classes}")
         self.body, self.num_classes = body, num_classes
         self.aligned = isinstance(body, PanopticResNet)
+        self.offset_unit = getattr(body, "offset_unit", 1.0)
         outputs = {"semantic": num_classes + 1, "center": num_classes, "offset": 2}
         for name, channels in outputs.items():
             setattr(self, name, self._head(name, channels))
@@ -131,7 +135,7 @@ class CenterOffsetNet(nn.Module):
         """``[B, 3, H, W]`` normalised images."""
         features = self.body(images)
         classes, instances = features if isinstance(features, tuple) else (features, features)
-        maps = (self.semantic(classes), self.center(instances), self.offset(instances))
+        maps = (self.semantic(classes), self.center(instances), self.offset(instances) * self.offset_unit)
         return CenterOffsetOutput(*(_resize(x, images.shape[-2:], self.aligned) for x in maps))
 
 
@@ -150,7 +154,7 @@ def build_center_offset_net(
 
     Args:
         name: ``hrnet_w32``, ``hrnet_w48``, ``panoptic_resnet50``, ``panoptic_resnet101``, or a backbone of
-            :func:`build_backbone` for the small head.
+            :func:`build_backbone` for the small head (``tiny``, made for small scenes, gives offsets in pixels).
         num_classes: ``C``.
         weights: ImageNet weights of the backbone, a file as for :func:`build_backbone` (for HRNet those of the pose
             variant); None = random.
@@ -162,7 +166,8 @@ def build_center_offset_net(
     if problem:
         raise ConfigError(f"architecture: {problem}")
     if name not in ARCHITECTURES:
-        return CenterOffsetNet(TapFusion(build_backbone(name, weights)), num_classes)
+        unit = 1.0 if name == "tiny" else 64.0
+        return CenterOffsetNet(TapFusion(build_backbone(name, weights), offset_unit=unit), num_classes)
     hrnet = name.startswith("hrnet")
     body = HRNet(int(name[-2:])) if hrnet else PanopticResNet(name.removeprefix("panoptic_"))
     if weights is not None and str(weights):

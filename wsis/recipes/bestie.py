@@ -120,7 +120,7 @@ def bestie_small(options: BestieOptions) -> list[Stage]:
             "crop": 320,
             "validate_every": 200,
             "optim": OptimConfig(
-                "adamw", lr=2e-4, new_layers=5.0, weight_decay=0.01, steps=1000, batch_size=8, warmup=50
+                "adamw", lr=5e-4, new_layers=5.0, weight_decay=0.01, steps=1000, batch_size=8, warmup=50
             ),
         },
     )
