@@ -50,7 +50,6 @@ SIDES = {"min_side": 144, "max_side": 160}
 MIN_PIXELS = 20
 ARMS = ("off", "on")
 SHOWN = {"ap50": "AP50", "recall": "instances found", "recall_touching": "touching instances found"}
-SHOWN |= {f"{key}_given": f"{title}, map given" for key, title in SHOWN.items()}
 
 
 @dataclass(frozen=True)
