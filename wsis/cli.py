@@ -82,6 +82,7 @@ COMMANDS: tuple[Command, ...] = (
         for name, text in _STEPS
     ),
     Command("data check", "wsis.steps.data_check", "every problem of a data set at once", "root"),
+    Command("data split", "wsis.steps.data_split", "lists for training and validation, by class", subject="root"),
     Command(
         "doctor",
         "wsis.steps.doctor",

@@ -121,7 +121,7 @@ def test_overview_and_version(capsys):
 
 def test_names_of_commands_are_the_documented_ones():
     documented = """demo, run, train-cam, make-seed-labels, train-irnet, train-peaks, make-points,
-        train-center-offset, label, export, train-detector, predict, evaluate, data check, verify, tune,
+        train-center-offset, label, export, train-detector, predict, evaluate, data check, data split, verify, tune,
         report, convert, doctor"""
     names = {command.name for command in cli.COMMANDS} | {"run"}
     assert names == {name.strip() for name in documented.split(",")}

@@ -16,7 +16,7 @@ from wsis.data.categories import Categories
 from wsis.data.lists import read_json, read_text
 from wsis.errors import Code, ConfigError, DataFault, Problems
 
-__all__ = ["RawPoints", "class_number", "read_label_studio", "read_labelme"]
+__all__ = ["RawPoints", "class_number", "image_of_task", "path_ends", "read_label_studio", "read_labelme"]
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 _ROUNDING = 1e-6
@@ -93,7 +93,7 @@ def read_label_studio(path: Path, categories: Categories) -> dict[str, RawPoints
     table: dict[str, RawPoints | None] = {}
     for number, task in enumerate(tasks):
         place = f"{path}: [{number}]"
-        image = _image_of(task)
+        image = image_of_task(task)
         annotations = _get(task, "annotations")
         if image is None or not isinstance(annotations, list):
             text = "has no data with the image's path, or no annotations"
@@ -105,7 +105,7 @@ def read_label_studio(path: Path, categories: Categories) -> dict[str, RawPoints
         newest, annotation = max(kept, key=lambda one: (str(_get(one[1], "updated_at") or ""), one[0]))
         with problems.collecting():
             points = _key_points(f"{place}.annotations[{newest}].result", _get(annotation, "result"), categories)
-            for end in _ends(image):
+            for end in path_ends(image):
                 table[end] = None if end in table else points
     problems.raise_if_any()
     return {name: points for name, points in table.items() if points is not None}
@@ -144,7 +144,7 @@ def _key_points(place: str, result: Any, categories: Categories) -> RawPoints:
     return RawPoints(tuple(rows), next(iter(sizes), None), passed)
 
 
-def _image_of(task: Any) -> PurePosixPath | None:
+def image_of_task(task: Any) -> PurePosixPath | None:
     """The path in a task's address of its image: ``data.image``, or the only text in ``data``."""
     data = _get(task, "data")
     texts = [text for text in data.values() if isinstance(text, str)] if isinstance(data, Mapping) else []
@@ -156,7 +156,7 @@ def _image_of(task: Any) -> PurePosixPath | None:
     return PurePosixPath(local[0] if local else unquote(parts.path))
 
 
-def _ends(image: PurePosixPath) -> Iterator[str]:
+def path_ends(image: PurePosixPath) -> Iterator[str]:
     """A path without its suffix, from its name alone to all of it."""
     name = image.stem
     uploaded = _UPLOADED.fullmatch(name)

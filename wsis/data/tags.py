@@ -2,7 +2,8 @@
 
 ======================  ======================================================================================
 ``.json``               ``{"name": ["dog", "cat"]}`` or ``{"name": [11, 7]}`` (class numbers from 0),
-                        or a list of ``{"name": ..., "tags": [...]}``
+                        or a list of ``{"name": ..., "tags": [...]}``, or the choices in an export of
+                        Label Studio (its format JSON)
 ``.jsonl``              one such object per line
 ``.csv``, ``.tsv``      ``name,dog;cat``; a first line ``name,tags`` (or ``image,labels``, ...) is skipped
 ``.txt``                ``name dog cat``, separated by blanks
@@ -29,6 +30,7 @@ import defusedxml.ElementTree
 
 from wsis.data.atomic import PathLike
 from wsis.data.categories import Categories
+from wsis.data.label_studio_tags import choice_rows, is_label_studio
 from wsis.data.lists import check_ids, read_file, read_json, read_lines, read_text
 from wsis.errors import ConfigError, Problems, did_you_mean
 
@@ -292,6 +294,8 @@ def _json_rows(path: Path, problems: Problems) -> Iterator[_Row]:
                 yield where, name, tags
             else:
                 problems.add(where, f"got {type(tags).__name__}, expected a list of classes")
+    elif is_label_studio(value):
+        yield from choice_rows(value, path, problems)
     elif isinstance(value, list):
         for number, item in enumerate(value):
             row = _object_row(item, f"{path}: [{number}]", problems)
