@@ -17,7 +17,6 @@ number.
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +37,8 @@ __all__ = ["TagTable", "read_tags", "read_xml_tags"]
 
 _NAME_KEYS = ("name", "image", "file", "file_name", "filename", "id", "image_id")
 _TAG_KEYS = ("tags", "labels", "tag", "label", "classes", "class")
-_Row = tuple[str, str, Sequence[Any]]
+_Row = tuple[str | int, str, Sequence[Any]]
+"""Where it stands (a line of the file, or words), the name, and its tags."""
 
 
 @dataclass(frozen=True)
@@ -87,20 +87,23 @@ def read_tags(path: PathLike, categories: Categories | None = None) -> TagTable:
     problems.raise_if_any()
     if not rows:
         raise ConfigError(f"{path}: holds no image; expected rows of a name and its tags")
-    check_ids([name for _, name, _ in rows], lambda n: rows[n][0])
+    check_ids([name for _, name, _ in rows], lambda n: _place(path, rows[n][0]))
     if categories is None:
         categories = _collect(path, rows)
+    different = {id(tags): tags for _, _, tags in rows}
     labels = {}
     known: dict[int, tuple[int, ...]] = {}
-    for where, name, tags in rows:
+    rows.reverse()
+    while rows:
+        where, name, tags = rows.pop()
         before = len(problems)
         if id(tags) not in known:
-            labels[name] = _classes_of(tags, categories, where, problems)
+            labels[name] = _classes_of(tags, categories, _place(path, where), problems)
             if len(problems) == before:
                 known[id(tags)] = labels[name]
         else:
             labels[name] = known[id(tags)]
-    _hint_one_based(path, rows, categories, problems)
+    _hint_one_based(path, different.values(), categories, problems)
     problems.raise_if_any()
     return TagTable(labels, categories, str(path))
 
@@ -158,7 +161,8 @@ def _collect(path: Path, rows: Sequence[_Row]) -> Categories:
                 names.add(tag.strip())
             else:
                 text = f"tag {tag!r} is no class name, and the classes are not known"
-                problems.add(where, text, "add a classes.txt with one name per line, or give the class list")
+                hint = "add a classes.txt with one name per line, or give the class list"
+                problems.add(_place(path, where), text, hint)
     problems.raise_if_any()
     if not names:
         raise ConfigError(f"{path}: no image has a tag, so there are no classes")
@@ -211,12 +215,13 @@ def _class_of(tag: Any, categories: Categories, where: str, problems: Problems) 
     return number
 
 
-def _hint_one_based(path: Path, rows: Sequence[_Row], categories: Categories, problems: Problems) -> None:
+def _hint_one_based(
+    path: Path, different: Iterable[Sequence[Any]], categories: Categories, problems: Problems
+) -> None:
     """Numbers that reach C and never 0 look as if counted from 1."""
-    different = {id(tags): tags for _, _, tags in rows}
     numbers = {
         int(tag)
-        for tags in different.values()
+        for tags in different
         for tag in tags
         if (isinstance(tag, int) and not isinstance(tag, bool))
         or (isinstance(tag, str) and tag.strip().isascii() and tag.strip().isdigit() and len(tag) < 10)
@@ -229,10 +234,23 @@ def _hint_one_based(path: Path, rows: Sequence[_Row], categories: Categories, pr
         )
 
 
+def _place(path: Path, where: str | int) -> str:
+    return f"{path}:{where}" if isinstance(where, int) else where
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines with their ends, one after the other: a second copy of a long file is not held."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start) + 1 or len(text)
+        yield text[start:end]
+        start = end
+
+
 def _csv_rows(path: Path, problems: Problems) -> Iterator[_Row]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    reader = csv.reader(_lines(text), delimiter=delimiter, strict=True)
     first = True
     line = 1
     split: dict[str, list[str]] = {}
@@ -248,7 +266,6 @@ def _csv_rows(path: Path, problems: Problems) -> Iterator[_Row]:
             first = False
             if is_header:
                 continue
-            where = f"{path}:{start}"
             while len(cells) > 2 and not cells[-1]:
                 cells.pop()
             if len(cells) != 2:
@@ -257,11 +274,12 @@ def _csv_rows(path: Path, problems: Problems) -> Iterator[_Row]:
                     if len(cells) > 2
                     else "leave the second column empty for none"
                 )
-                problems.add(where, f"got {len(cells)} columns, expected 2: name{delimiter!r}tag;tag", hint)
+                text = f"got {len(cells)} columns, expected 2: name{delimiter!r}tag;tag"
+                problems.add(_place(path, start), text, hint)
                 continue
             if cells[1] not in split:
                 split[cells[1]] = [tag.strip() for tag in cells[1].split(";") if tag.strip()]
-            yield where, cells[0], split[cells[1]]
+            yield start, cells[0], split[cells[1]]
     except csv.Error as error:
         problems.add(f"{path}:{reader.line_num}", f"not CSV: {error}")
 
