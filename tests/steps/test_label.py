@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -361,14 +362,15 @@ def test_a_unit_that_takes_too_long_after_a_signal_is_dropped(tmp_path, straight
     out = tmp_path / "dropped"
     settings = config(scenes, out, weights, semantic=str(out / "maps"), batch_size=1)
     monkeypatch.setattr(label, "StopRequest", lambda: StopRequest(grace=0.0))
-    fill_rows = label_units.fill_rows
+    fields = Labeller.fields
 
-    def stop_here(rows, made):
+    def stop_here(self, images, classes):
+        monkeypatch.setattr(Labeller, "fields", fields)
         os.kill(os.getpid(), signal.SIGTERM)
-        monkeypatch.setattr(label_units, "fill_rows", fill_rows)
-        fill_rows(rows, made)
+        time.sleep(0.5)
+        return fields(self, images, classes)
 
-    monkeypatch.setattr(label_units, "fill_rows", stop_here)
+    monkeypatch.setattr(Labeller, "fields", stop_here)
     assert label.run(settings).exit_code == 75
     assert list(iterate_rows(out, incomplete=True)) == []
     assert label.run(settings).exit_code == 0
