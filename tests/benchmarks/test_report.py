@@ -131,3 +131,17 @@ def test_smoke_without_a_gpu_says_so():
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert "sees no CUDA device to launch the first one on" in done.stderr
+
+
+def test_a_report_begins_with_its_goals(result):
+    """The ratio to the peer that is meant, not to the fastest; and figures that a case measured itself."""
+    cases = result["groups"]["walk 8x8"]
+    cases.append({**cases[1], "case": "test_sparse[8-csr]", "median": 0.01})
+    cases[0]["info"].update(peer="dense", goals={"memory": [19.5, 20]})
+    assert report.goals(result) == [("memory", "", 19.5, 20), ("walk 8x8", "dense", pytest.approx(50.0), 20)]
+    cases[0]["info"]["peer"] = "csr"
+    assert report.goals(result)[1] == ("walk 8x8", "sparse[8-csr]", pytest.approx(5.0), 20)
+    table = report.markdown(result)
+    assert "| memory |  | 20 | 19.5 | **not reached** |" in table
+    assert "processor seconds" not in table
+    assert "processor seconds (process_time)" in report.markdown({**result, "timers": ["process_time"]})
