@@ -1,5 +1,6 @@
 #include "common/center_target.h"
 
+#include "bind/pages.h"
 #include "bind/tensor.h"
 
 namespace wsis {
@@ -34,9 +35,11 @@ struct Outputs {
   std::tuple<Tensor, Tensor, Tensor> tuple() const { return {center, offset, weight}; }
 };
 
-Outputs allocate(const Inputs& in) {
+// The CPU clears the heatmaps itself, image by image.
+Outputs allocate(const Inputs& in, bool cleared) {
   const CenterTargetShape& s = in.shape;
-  return {new_zeros(in.ids, {s.B, s.C, s.H, s.W}, ScalarType::Float),
+  return {cleared ? new_zeros(in.ids, {s.B, s.C, s.H, s.W}, ScalarType::Float)
+                  : new_empty(in.ids, {s.B, s.C, s.H, s.W}, ScalarType::Float),
           new_empty(in.ids, {s.B, 2, s.H, s.W}, ScalarType::Float),
           new_empty(in.ids, {s.B, 1, s.H, s.W}, ScalarType::Float)};
 }
@@ -45,7 +48,10 @@ std::tuple<Tensor, Tensor, Tensor> center_target_on_cpu(const Tensor& ids, const
                                                         const Tensor& score, const Tensor& center_yx,
                                                         const Tensor& bell, int64_t num_classes, int64_t reach) {
   const Inputs in = checked(ids, key, label, score, center_yx, bell, num_classes, reach);
-  Outputs out = allocate(in);
+  Outputs out = allocate(in, false);
+  prefer_huge_pages(out.center);
+  prefer_huge_pages(out.offset);
+  prefer_huge_pages(out.weight);
   if (in.ids.numel() > 0)
     center_target_cpu(in_ptr<int32_t>(in.ids), in_ptr<int64_t>(in.key), in_ptr<int64_t>(in.label),
                       in_ptr<float>(in.score), in_ptr<int64_t>(in.center_yx), in_ptr<float>(in.bell),
@@ -65,7 +71,7 @@ std::tuple<Tensor, Tensor, Tensor> center_target_on_cuda(const Tensor& ids, cons
                                                          const Tensor& bell, int64_t num_classes, int64_t reach) {
   const DeviceScope scope(kOp, ids);
   const Inputs in = checked(ids, key, label, score, center_yx, bell, num_classes, reach);
-  Outputs out = allocate(in);
+  Outputs out = allocate(in, true);
   if (in.ids.numel() > 0)
     check_cuda(kOp,
                center_target_cuda(in_ptr<int32_t>(in.ids), in_ptr<int64_t>(in.key), in_ptr<int64_t>(in.label),

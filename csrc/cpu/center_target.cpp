@@ -28,9 +28,11 @@ void center_target_cpu(const int32_t* ids, const int64_t* key, const int64_t* la
                        const CenterTargetShape& shape) {
   parallel_for(0, shape.B, 1, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
+      const int64_t volume = shape.C * shape.H * shape.W;
+      std::fill(center + b * volume, center + (b + 1) * volume, 0.0f);
       const int64_t last = lower_bound(key, shape.M, image_key(b + 1, 0));
       for (int64_t m = lower_bound(key, shape.M, image_key(b, 0)); m < last; ++m)
-        splat(m, label, center_yx, bell, center + b * shape.C * shape.H * shape.W, shape);
+        splat(m, label, center_yx, bell, center + b * volume, shape);
       for (int64_t y = 0; y < shape.H; ++y)
         for (int64_t x = 0; x < shape.W; ++x)
           pixel_target(b, y, x, ids, key, score, center_yx, offset, weight, shape);
