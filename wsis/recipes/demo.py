@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from wsis.data.config import DataConfig
+from wsis.labels.irnet import Config as Propagation
 from wsis.recipes.execute import RunResult, run_stages, write_predict
 from wsis.recipes.irnet import Numbers, irnet_stages
 from wsis.recipes.stages import Options, Stage
@@ -115,6 +116,9 @@ def demo(options: Options, config: Config | None = None) -> list[Stage]:
         share_backbone=True,
         scales=(1.0, 0.5, 1.5),
         min_side=128,
+        propagation=Propagation(
+            background=0.4, semantic_background=0.4, walk_steps=64, score="mean", crf=0.55, semantic_crf=0.55
+        ),
     )
     stages = irnet_stages(options, numbers)
     to_label = dataclasses.replace(options.data, split=LABELLED, num=config.labelled)
