@@ -25,9 +25,9 @@ from wsis.labels.cam import multi_scale_cam
 from wsis.labels.labeller import Labeller
 from wsis.models import IRNet, build_backbone
 from wsis.runtime import label_units
-from wsis.runtime.shards import iterate_rows, run_categories, shard_path
+from wsis.runtime.shards import iterate_rows, run_categories, run_data, shard_path
 from wsis.runtime.stop import StopRequest
-from wsis.steps import label
+from wsis.steps import label, report
 from wsis.training.checkpoint import load_network, save_network
 
 
@@ -392,3 +392,30 @@ def test_output_does_not_depend_on_threads_and_nothing_stays_open(tmp_path, stra
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+def test_run_names_its_data(tmp_path, photos, weights, monkeypatch):
+    (tmp_path / "voc" / "names.txt").write_text("\n".join(open_data(photos).categories.names))
+    monkeypatch.chdir(tmp_path)
+    given = dataclasses.replace(photos, root="voc", classes="voc/names.txt")
+    run = label.run(config(given, tmp_path / "run", weights)).out
+    monkeypatch.chdir("/")
+    said = run_data(run)
+    assert said == dataclasses.replace(photos, classes=str(tmp_path / "voc" / "names.txt"))
+    page = report.run(report.Config(run=str(run)))
+    assert page.shown == len(open_data(photos))
+    assert "map_50" in page.figures
+    (tmp_path / "voc").rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="voc, which is not there; give --data"):
+        report.run(report.Config(run=str(run)))
+    moved = dataclasses.replace(photos, root=str(tmp_path / "elsewhere"))
+    assert report.run(report.Config(run=str(run), data=moved)).shown == page.shown
+
+
+def test_run_of_before_does_not_name_its_data(straight):
+    file = straight.out / "run.json"
+    said = json.loads(file.read_text())
+    assert said.pop("data")["kind"] == "scenes"
+    file.write_text(json.dumps(said))
+    with pytest.raises(ConfigError, match="does not say from which data"):
+        report.run(report.Config(run=str(straight.out)))

@@ -14,12 +14,13 @@ from wsis.data.dataset import open_data
 from wsis.errors import ConfigError, DataFault
 from wsis.evaluation.compare import Found
 from wsis.formats.sources import Source
+from wsis.models import CamNet, build_backbone
 from wsis.models.detector import DETECTORS, Detector, build_detector
 from wsis.models.detector_heads import open_share, use_open_pixels
 from wsis.runtime.shards import iterate_rows
 from wsis.steps import evaluate, label, predict, train_detector
 from wsis.training.batches import BatchPlan, CropData
-from wsis.training.checkpoint import load_network, read_meta
+from wsis.training.checkpoint import load_network, read_meta, save_network
 from wsis.training.config import MachineConfig, OptimConfig
 from wsis.training.detector_training import DetectorSamples, DetectorTraining, Filters
 from wsis.training.fit import fit
@@ -218,6 +219,41 @@ def test_saved_detectors_come_back_as_they_were(labels, photos, tmp_path):
     assert net.spec == {"num_classes": 5, "min_side": 64, "max_side": 96, "anchor": 8, "frozen_norm": False}
     with pytest.raises(ConfigError, match="expected a cam_net"):
         load_network(path, kind="cam_net")
+
+
+def test_body_of_a_classifier(labels, photos, tmp_path):
+    names = list(open_data(photos).categories.names)
+    torch.manual_seed(1)
+    cam = CamNet(build_backbone("mobilenet_v2"), len(names))
+    file = save_network(tmp_path / "cam", cam, {"backbone": "mobilenet_v2", "categories": names})
+    optim = dataclasses.replace(OPTIM, steps=1, lr=1e-12)
+    given = {"cam_weights": str(file), "fixed": ("0", "1"), "optim": optim}
+    net = load_network(train_detector.run(config(labels, photos, tmp_path / "net", **given)).network)
+    assert net.frozen_norm
+    want = cam.backbone.state_dict()
+    for key, value in net.body.state_dict().items():
+        assert torch.allclose(value, want["features." + key], atol=1e-6)
+    image = torch.rand(1, 3, 64, 64)
+    for first, second in zip(cam.backbone.eval()(image)[1:4], list(net.body.eval()(image).values())):
+        assert torch.allclose(first, second, atol=1e-4)
+    other = {**given, "architecture": "maskrcnn_mobilenet_v3_large_fpn"}
+    with pytest.raises(ConfigError, match="has backbone mobilenet_v2, expected mobilenet_v3_large"):
+        train_detector.run(config(labels, photos, tmp_path / "other", **other))
+    with pytest.raises(ConfigError, match="together with weights"):
+        config(labels, photos, tmp_path / "other", weights="a.pth", cam_weights=str(file))
+
+
+def test_the_pictures_are_scaled_as_the_weights_want_them():
+    for name, mean in ((SMALL, 128 / 255), ("maskrcnn_resnet50_fpn", 0.485)):
+        assert Detector(name, 3, 64, 96, 8, True).rcnn.transform.image_mean[0] == pytest.approx(mean)
+
+
+def test_random_bodies_learn_their_statistics():
+    norms = [m for m in Detector(SMALL, 3, 64, 96, 8, False).train().body.modules() if hasattr(m, "running_mean")]
+    before = [norm.running_mean.clone() for norm in norms]
+    assert all(type(norm) is torch.nn.BatchNorm2d and norm.training for norm in norms)
+    norms[0](torch.rand(2, 32, 4, 4))
+    assert not torch.equal(before[0], norms[0].running_mean)
 
 
 def test_problems_are_found_before_work(labels, photos, tmp_path):

@@ -25,7 +25,8 @@ class RunFolder:
     """A folder that belongs to one run, locked while the object is open.
 
     ``run.json`` is written first and holds ``parts`` (config, versions, weights, input list, ...) with their
-    fingerprint. Opening a folder whose fingerprint differs is an error that names the keys that differ.
+    fingerprint. Opening a folder whose fingerprint differs is an error that names the keys that differ. What
+    decides nothing but is good to know later stands beside them (``notes``) as it was when the folder was made.
 
     Attributes:
         path: the folder.
@@ -36,7 +37,14 @@ class RunFolder:
         removed: stale temporaries that were removed on opening.
     """
 
-    def __init__(self, path: PathLike, kind: str, parts: Mapping[str, Any], shared: bool = False) -> None:
+    def __init__(
+        self,
+        path: PathLike,
+        kind: str,
+        parts: Mapping[str, Any],
+        shared: bool = False,
+        notes: Mapping[str, Any] | None = None,
+    ) -> None:
         """Create or reopen.
 
         Args:
@@ -44,6 +52,7 @@ class RunFolder:
             kind: name of the step.
             parts: JSON-like mapping of everything that decides the output.
             shared: others that say the same may have it open too; they share the work among themselves.
+            notes: JSON-like mapping that is written beside ``parts`` and does not enter the fingerprint.
 
         Raises:
             ConfigError: a file is in the way, the folder is not writable, holds other files, another run, or
@@ -60,6 +69,7 @@ class RunFolder:
             self.resumed = self._compare()
             if not self.resumed:
                 value = {
+                    **(notes or {}),
                     "format": _FORMAT,
                     "kind": kind,
                     "fingerprint": self.fingerprint,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from wsis.errors import ConfigError, did_you_mean
 from wsis.structures import Instances
 
+from .backbone import FixedBatchNorm
 from .build import checked_state, read_weights
+from .mobilenet import MobileNetV2
 
 __all__ = ["DETECTORS", "Detector", "build_detector", "detector_problem"]
 
@@ -48,6 +50,9 @@ _PLANS = {
 DETECTORS = tuple(_PLANS)
 _CLASSIFIERS = ("fc.", "classifier.")
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_NORMALIZATIONS = {
+    "maskrcnn_mobilenet_v2_fpn": tuple([value / 255 for value in part] for part in MobileNetV2.normalization)
+}
 
 
 def detector_problem(name: str) -> str | None:
@@ -80,7 +85,7 @@ class Detector(nn.Module):
         super().__init__()
         self.architecture, self.num_classes = architecture, num_classes
         self.min_side, self.max_side, self.anchor, self.frozen_norm = min_side, max_side, anchor, frozen_norm
-        self.rcnn = _build(architecture, num_classes, min_side, max_side, anchor)
+        self.rcnn = _build(architecture, num_classes, min_side, max_side, anchor, frozen_norm)
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -130,13 +135,13 @@ def build_detector(
     max_side: int = 800,
     anchor: int = 32,
     frozen_norm: bool = True,
-    weights: str | Path | None = None,
+    weights: str | Path | Mapping[str, Tensor] | None = None,
 ) -> Detector:
     """A detector; see :class:`Detector`.
 
     Args:
-        weights: ImageNet weights of the body in torchvision's layout (``.safetensors`` or ``.pth``); without, batch
-            norm should learn.
+        weights: ImageNet weights of the body in torchvision's layout (``.safetensors`` or ``.pth``), or the state
+            of a backbone of this library; without, batch norm should learn.
 
     Raises:
         ConfigError: unknown name, or a weight file that is missing, damaged or does not fit.
@@ -147,17 +152,36 @@ def build_detector(
     net = Detector(name, num_classes, min_side, max_side, anchor, frozen_norm)
     if weights:
         prefix = "" if "resnet" in name else "features."
-        state = {k: v for k, v in read_weights(weights).items() if not k.startswith(_CLASSIFIERS)}
+        given = isinstance(weights, Mapping)
+        where, state = ("weights", weights) if given else (str(weights), read_weights(weights))
+        state = {k: v for k, v in state.items() if not k.startswith(_CLASSIFIERS)}
         wrong = [key for key in state if not key.startswith(prefix)]
         if wrong:
-            raise ConfigError(f"{weights}: unexpected key {wrong[0]} for the body of {name}")
+            raise ConfigError(f"{where}: unexpected key {wrong[0]} for the body of {name}")
         state = {key.removeprefix(prefix): value for key, value in state.items()}
-        net.body.load_state_dict(checked_state(state, net.body.state_dict(), str(weights)))
+        net.body.load_state_dict(checked_state(state, net.body.state_dict(), where))
     return net
 
 
-def _build(name: str, num_classes: int, min_side: int, max_side: int, anchor: int) -> nn.Module:
-    from torchvision.models import mobilenet_v2, mobilenet_v3_large, resnet50
+def _body(name: str, frozen_norm: bool) -> nn.Module:
+    """The layers that the pyramid stands on, with random weights.
+
+    MobileNetV2 is the one of this library, whose paddings are those its published weights were trained for.
+    """
+    if name == "maskrcnn_mobilenet_v2_fpn":
+        body = MobileNetV2(strided=True).features
+        for module in body.modules():
+            if isinstance(module, FixedBatchNorm) and not frozen_norm:
+                module.__class__ = nn.BatchNorm2d
+        return body
+    from torchvision.models import mobilenet_v3_large, resnet50
+
+    make = {"maskrcnn_resnet50_fpn": resnet50, "maskrcnn_mobilenet_v3_large_fpn": mobilenet_v3_large}
+    whole = make[name](weights=None)
+    return getattr(whole, "features", whole)
+
+
+def _build(name: str, num_classes: int, min_side: int, max_side: int, anchor: int, frozen_norm: bool) -> nn.Module:
     from torchvision.models.detection import MaskRCNN
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.backbone_utils import BackboneWithFPN
@@ -168,19 +192,18 @@ def _build(name: str, num_classes: int, min_side: int, max_side: int, anchor: in
     from .detector_heads import use_open_pixels
 
     plan = _PLANS[name]
-    make = {"resnet50": resnet50, "mobilenet_v3_large": mobilenet_v3_large, "mobilenet_v2": mobilenet_v2}
-    whole = make[name.removeprefix("maskrcnn_").removesuffix("_fpn")](weights=None)
-    body = getattr(whole, "features", whole)
+    body = _body(name, frozen_norm)
     taps = {layer: str(level) for level, layer in enumerate(plan.taps)}
     backbone = BackboneWithFPN(body, taps, list(plan.taps.values()), plan.pyramid)
+    mean, std = _NORMALIZATIONS.get(name, _IMAGENET)
     levels = len(taps) + 1
     names, before, after = list(taps.values()), plan.proposals[0], plan.proposals[1]
     net = MaskRCNN(
         backbone,
         min_size=min_side,
         max_size=max_side,
-        image_mean=_IMAGENET[0],
-        image_std=_IMAGENET[1],
+        image_mean=mean,
+        image_std=std,
         rpn_anchor_generator=AnchorGenerator(
             tuple((anchor * 2**level,) for level in range(levels)), ((0.5, 1.0, 2.0),) * levels
         ),

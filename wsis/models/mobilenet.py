@@ -120,6 +120,7 @@ class MobileNetV2(Backbone):
 
     Args:
         dilated: dilate the last stage.
+        strided: give the last stage stride 2 as in the published network (the last tap has stride 32), for a pyramid.
         padding: ``"aligned"`` (cells at a fixed place, see the module) or ``"same"`` (TensorFlow's rule).
     """
 
@@ -128,17 +129,23 @@ class MobileNetV2(Backbone):
     trainable_from = 3
     _TAPS = (2, 3, 6, 13, 18)
 
-    def __init__(self, dilated: bool = False, padding: str = "aligned"):
+    def __init__(self, dilated: bool = False, padding: str = "aligned", strided: bool = False):
         super().__init__()
+        if dilated and strided:
+            raise ValueError("MobileNetV2: dilated and strided exclude each other, got both")
         if padding not in PADDINGS:
             raise ValueError(f"MobileNetV2: padding must be one of {PADDINGS}, got {padding!r}")
         self.padding = padding
-        phases = iter((1, 0, 1, 0)) if padding == "aligned" else iter((None,) * 4)
+        if strided:
+            self.strides = (4, 4, 8, 16, 32)
+        phases = iter((1, 0, 1, 0, 1)) if padding == "aligned" else iter((None,) * 5)
         layers: list[nn.Module] = [_Conv(3, 32, 3, 2, phase=next(phases))]
         width = 32
         for expansion, channels, blocks, first_stride in _STAGES:
             for index in range(blocks):
                 stride = first_stride if index == 0 else 1
+                if strided and len(layers) == _DILATED_AFTER:
+                    stride = 2
                 phase = next(phases) if stride == 2 else None
                 dilation = 2 if dilated and len(layers) > _DILATED_AFTER else 1
                 layers.append(_Block(width, channels, stride, expansion, phase, dilation))

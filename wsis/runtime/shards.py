@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from wsis.data.artifacts import file_sha256, make_folder, write_with
 from wsis.data.categories import Categories
+from wsis.data.config import DataConfig
 from wsis.data.run_folder import RunFolder
 from wsis.errors import ConfigError
 from wsis.runtime.ledger import ShardEntry, read_entries, run_entries, shard_path, verify_shard
@@ -31,6 +32,7 @@ __all__ = [
     "read_entries",
     "read_shard",
     "run_categories",
+    "run_data",
     "shard_path",
     "verify_shard",
     "write_shard",
@@ -181,6 +183,24 @@ def iterate_rows(run: str | Path, *, incomplete: bool = False) -> Iterator[Row]:
 def run_categories(run: str | Path) -> Categories:
     """The classes of a label run."""
     return Categories.from_json(_parts(Path(run))["categories"])
+
+
+def run_data(run: str | Path) -> DataConfig:
+    """The data that a label run was made from, as it says itself.
+
+    Raises:
+        ConfigError: no label run, it does not say, or its folder is no longer there.
+    """
+    run = Path(run)
+    _parts(run)
+    known = {item.name for item in fields(DataConfig)}
+    said = RunFolder.read(run).get("data")
+    if not isinstance(said, dict) or not set(said) <= known:
+        raise ConfigError(f"data: {run} does not say from which data it was made; give --data.root=FOLDER")
+    data = DataConfig(**said)
+    if data.root and not Path(data.root).is_dir():
+        raise ConfigError(f"data: {run} was made from {data.root}, which is not there; give --data.root=FOLDER")
+    return data
 
 
 def rows_sha256(rows: Sequence[Row]) -> str:

@@ -219,7 +219,7 @@ def run(config: Config) -> Result:
     clock, part = StageClock(), parse_part(config.shard)
     with (
         StopRequest() as stop,
-        RunFolder(config.out, "label", _parts(config, data, device.type), shared=part is not None) as folder,
+        RunFolder(config.out, "label", _parts(config, data, device.type), part is not None, _notes(config)) as folder,
     ):
         for other in (config.semantic, config.dump_fields):
             if other and Path(other).is_dir():
@@ -331,6 +331,13 @@ def _overwrites(folder: str, data: DataConfig) -> str | None:
         "the folder of the instance masks": root / data.instance_folder,
     }
     return next((name for name, path in inputs.items() if target == path.resolve()), None)
+
+
+def _notes(config: Config) -> dict[str, Any]:
+    """What a run says of its data, for the steps that are given nothing but the run."""
+    data = dataclasses.asdict(config.data)
+    named = [name for name in ("root", "list", "tags", "classes") if data[name] and data[name] != "folders"]
+    return {"data": data | {name: str(Path(data[name]).resolve()) for name in named}}
 
 
 def _parts(config: Config, data: ImageSet, device: str) -> dict[str, Any]:

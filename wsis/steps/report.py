@@ -1,10 +1,9 @@
-"""One self-contained HTML page of a label run: pictures with every layer, figures, distributions,
-settings."""
+"""One self-contained HTML page of a label run: pictures with every layer, figures, distributions, settings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from wsis.data.dataset import DataConfig, ImageSet, open_data
 from wsis.errors import ConfigError, DataFault, Problems, did_you_mean
 from wsis.evaluation.compare import Comparison, Found, Truth, masks_of
 from wsis.formats.fields import read_fields
-from wsis.runtime.shards import Row, iterate_rows, run_categories
+from wsis.runtime.shards import Row, iterate_rows, run_categories, run_data
 from wsis.runtime.weak_labels import WeakLabels
 from wsis.viz.curves import Chart
 from wsis.viz.report_data import Lines, ReportImage, ReportInstance, ReportLayer, ReportPage, report_instances
@@ -35,7 +34,7 @@ class Config:
 
     Args:
         run: folder of the label run.
-        data: the pictures that were labelled; with true masks the page has figures of quality, too.
+        data: the pictures that were labelled, if not those the run names; with true masks there are figures, too.
         output: the html file; empty = RUN/report.html.
         fields: folder into which label dumped the fields, for the layers CAM, boundary, displacement and
             walk, or classes, centres and offsets; empty = RUN/fields if it exists.
@@ -128,6 +127,8 @@ def run(config: Config) -> Result:
     """
     folder = Path(config.run)
     head = RunFolder.read(folder)
+    if config.data == DataConfig():
+        config = replace(config, data=run_data(folder))
     data = _open_data(config, folder)
     places = {name: index for index, name in enumerate(data.ids)}
     gathered = _gather(config, data, places)
@@ -211,7 +212,7 @@ def _gather(config: Config, data: ImageSet, places: dict[str, int]) -> _Gathered
 
 
 def _compare(row: Row, data: ImageSet, index: int, comparison: Comparison) -> float:
-    """Count one image; the mean over its true objects of the best overlap with one of their class."""
+    """Count one image; mean over its true objects of the best overlap with one of their class."""
     truth = Truth.of(data.load_instances(index), data.load_semantic(index))
     labels, scores = np.asarray(row.label, np.int64), np.asarray(row.score, np.float32)
     found = Found((row.height, row.width), row.rles(), labels, scores)
@@ -320,8 +321,7 @@ class _PictureMaker:
 
 
 def _uncertainty(scores: np.ndarray, tags: tuple[int, ...]) -> float:
-    """Mean entropy of the scores in bits: 0 for sure, 1 for scores of one half, and for tags of which nothing was
-    found."""
+    """Mean entropy of the scores in bits: 0 for sure, 1 for one half, and for tags of which nothing was found."""
     if not len(scores):
         return 1.0 if tags else 0.0
     share = np.clip(np.asarray(scores, np.float64), 1e-12, 1 - 1e-12)

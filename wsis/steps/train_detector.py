@@ -28,7 +28,7 @@ from wsis.models.detector import build_detector, detector_problem
 from wsis.runtime.device import choose_device
 from wsis.runtime.progress import say
 from wsis.training.batches import BatchPlan, CropData
-from wsis.training.checkpoint import load_network, save_network
+from wsis.training.checkpoint import load_network, network_problem, read_meta, save_network
 from wsis.training.config import MachineConfig, OptimConfig
 from wsis.training.detector_training import DetectorSamples, DetectorTraining, Filters
 from wsis.training.fit import TrainResult, finished, fit, is_main, open_run, weights_key
@@ -61,6 +61,8 @@ class Config:
         true_masks: teach with the masks of the data instead, on the same pictures.
         architecture: maskrcnn_resnet50_fpn, maskrcnn_mobilenet_v3_large_fpn or maskrcnn_mobilenet_v2_fpn.
         weights: file with the body's ImageNet weights; empty = random, and batch norm learns.
+        cam_weights: take the backbone of this classifier (from train-cam) as the body instead of weights; few images
+            and few steps then suffice.
         fixed: layers of the body that do not learn, by name; with weights the first two of a ResNet by default.
         filters: which instances teach.
         uncertain: folder of index maps (seed maps, say) whose 255 marks pixels that are left out; empty = none.
@@ -80,6 +82,7 @@ class Config:
     true_masks: bool = False
     architecture: str = "maskrcnn_resnet50_fpn"
     weights: str = ""
+    cam_weights: str = ""
     fixed: tuple[str, ...] = ("conv1", "layer1")
     filters: Filters = field(default_factory=Filters)
     uncertain: str = ""
@@ -107,6 +110,8 @@ class Config:
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
                 problems.add(name, f"got {getattr(self, name)}, expected {low} to {high}")
+        if self.weights and self.cam_weights:
+            problems.add("cam_weights", "was given together with weights, expected only one of them")
         if self.min_side > self.max_side:
             problems.add("min_side", f"got {self.min_side}, expected at most max_side = {self.max_side}")
         for name in ("min_score", "ignore_score"):
@@ -142,11 +147,11 @@ def run(config: Config) -> TrainResult:
             min_side=config.min_side,
             max_side=config.max_side,
             anchor=config.anchor,
-            frozen_norm=bool(config.weights),
-            weights=config.weights or None,
+            frozen_norm=bool(_body(config)),
+            weights=_state(config),
         )
         steps = config.optim.total_steps(len(kept))
-        fixed = config.fixed if config.weights else ()
+        fixed = config.fixed if _body(config) else ()
         training = DetectorTraining(net, config.optim, steps, config.seed, config.ema, fixed)
         plan = BatchPlan(len(kept), config.optim.batch_size, steps, config.seed)
         pictures = CropData(lambda epoch, index: samples(epoch, kept[index]), len(kept))
@@ -163,6 +168,17 @@ def run(config: Config) -> TrainResult:
         save_network(target, net, meta)
     load_network(target, kind="detector", categories=data.categories)
     return TrainResult(target, **figures)
+
+
+def _body(config: Config) -> str:
+    """The file that the body's weights come from; empty = random ones."""
+    return config.cam_weights or config.weights
+
+
+def _state(config: Config) -> str | dict[str, torch.Tensor] | None:
+    if not config.cam_weights:
+        return config.weights or None
+    return load_network(config.cam_weights, kind="cam_net").backbone.state_dict()
 
 
 def _usable(config: Config, data: ImageSet, labels: DetectorSamples) -> list[int]:
@@ -195,6 +211,13 @@ def _check(config: Config) -> tuple[ImageSet, Source]:
             problems.add(name, f"is empty; give --{name}=PATH")
     if config.weights and not Path(config.weights).is_file():
         problems.add("weights", f"{config.weights} does not exist (the current folder is {Path.cwd()})")
+    if config.cam_weights:
+        body = config.architecture.removeprefix("maskrcnn_").removesuffix("_fpn")
+        problem = network_problem(config.cam_weights, "cam_net")
+        got = "" if problem else read_meta(config.cam_weights)["backbone"]
+        if problem or got.removesuffix("_dilated") != body:
+            text = f"{config.cam_weights} has backbone {got}, expected {body} for {config.architecture}"
+            problems.add("cam_weights", problem or text)
     if config.uncertain and not Path(config.uncertain).is_dir():
         problems.add("uncertain", f"{config.uncertain} is not a folder (the current folder is {Path.cwd()})")
     data, source = None, None
@@ -231,7 +254,7 @@ def _parts(config: Config, data: ImageSet, kept: list[int]) -> dict[str, Any]:
         "uncertain": bool(config.uncertain),
         "optim": dataclasses.asdict(config.optim),
         "precision": config.machine.precision,
-        "weights": weights_key(config.weights),
+        "weights": weights_key(_body(config)),
         "labels": labels,
         "images": len(kept),
         "inputs": data.fingerprint(),
