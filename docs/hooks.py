@@ -16,7 +16,7 @@ from typing import Any
 _ROOT = Path(__file__).resolve().parent.parent
 _ORDER = {
     "Start": ["index", "first_masks", "own_data", "voc_coco"],
-    "Use": ["coming_from", "evaluation", "scaling", "results"],
+    "Use": ["coming_from", "evaluation", "scaling", "faults", "results"],
     "Inside": ["kernels", "performance", "add_op", "cuda_sim"],
 }
 _MARK = re.compile(r"^\{\{ (?P<path>[\w/.]+\.py) (?P<name>\w+) \}\}$", re.MULTILINE)

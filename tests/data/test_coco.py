@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,12 @@ BAD = {
     "no size": (broken(images=(0, "height", None)), r"images\[0\]: height and width are None and 30"),
     "leaves the folder": (broken(images=(0, "file_name", "../x.jpg")), "would leave the data folder"),
     "bool id": (broken(annotations=(0, "image_id", True)), r"annotations\[0\]: image_id and category_id are True"),
+    "box beside": (
+        broken(annotations=(2, "bbox", [40, 3, 5, 5])),
+        r"annotations\[2\]\.bbox: \[40, 3, 5, 5\] lies outside of its image, height 20, width 30",
+    ),
+    "box turned": (broken(annotations=(2, "bbox", [20, 3, -5, 5])), r"annotations\[2\]\.bbox"),
+    "box text": (broken(annotations=(2, "bbox", [1, 2, "3", 4])), r"annotations\[2\]: bbox is \[1, 2, '3', 4\]"),
     "bad box": (broken(annotations=(0, "bbox", [1, 2])), r"annotations\[0\]: bbox is \[1, 2\]"),
     "class twice": (broken(categories=(1, "id", 90)), r"categories\[1\]"),
     "cut": (json.dumps(content())[:-40], "not the JSON of COCO"),
@@ -159,3 +166,27 @@ def test_bad_masks_cost_one_image(tmp_path, segmentation):
     with pytest.raises(DataFault, match=r"E_RANGE 000000000139 .*annotations\[0\]\.segmentation"):
         data.load_instances(2)
     assert len(data.load_instances(1)) == 1
+
+
+def test_a_mask_without_a_pixel_costs_one_image(tmp_path):
+    nothing = {"size": [20, 30], "counts": [600]}
+    data = open_data(write(tmp_path / "coco", broken(annotations=(0, "segmentation", nothing))))
+    with pytest.raises(DataFault, match=r"E_SHAPE 000000000139 .*annotations\[0\] has no pixel"):
+        data.load_instances(2)
+    assert set(np.unique(data.load_semantic(2))) == {0, 1}
+
+
+def test_a_long_file_is_not_held(tmp_path, monkeypatch):
+    """Of an annotation a class and a place are kept, not its polygon."""
+    monkeypatch.setattr(coco, "_BLOCK", 1 << 14)
+    value = content()
+    value["annotations"] = [
+        square(139, 90, number, segmentation=[[2.5, 3.5] * 700 + [12, 3, 12, 11, 2, 11]]) for number in range(160)
+    ]
+    config = write(tmp_path / "coco", value)
+    tracemalloc.start()
+    data = open_data(config)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert data[2].labels == (2,)
+    assert peak < (tmp_path / "coco/annotations/instances_val2017.json").stat().st_size / 2

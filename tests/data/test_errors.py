@@ -2,6 +2,7 @@
 
 import errno
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,15 @@ def test_every_code_has_a_meaning_and_is_its_own_name():
     for code in Code:
         assert code.meaning
         assert code.value == code.name == str(code)
+
+
+def test_every_code_is_produced_by_a_test_and_described_on_the_page():
+    root = Path(__file__).resolve().parents[2]
+    texts = [path.read_text() for path in (root / "tests").rglob("test_*.py") if path.name != Path(__file__).name]
+    page = (root / "docs" / "faults.md").read_text()
+    for code in Code:
+        assert any(code.value in text for text in texts), code
+        assert f"| `{code}` | {code.meaning} |" in page
 
 
 def test_faults_survive_pickling():

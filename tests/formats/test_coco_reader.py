@@ -129,6 +129,12 @@ def test_all_problems_at_once_and_not_utf8(tmp_path):
         read_coco(tmp_path / "c.json", CLASSES, ("a",))
 
 
+def test_a_file_that_is_too_long_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("wsis.formats.coco_reader.MAX_BYTES", 20)
+    with pytest.raises(ConfigError, match=r"c\.json: has [\d,]+ bytes, expected at most 20"):
+        read(tmp_path, content(annotation()))
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_mutated_files_are_read_or_refused(tmp_path, seed):
     rng = np.random.default_rng(seed)

@@ -18,7 +18,7 @@ def by_name(stages):
 
 
 def test_irnet_voc_has_the_numbers_of_the_paper():
-    stages = by_name(RECIPES["irnet_voc"](Options(DataConfig(kind="voc", root="VOC2012"))))
+    stages = by_name(RECIPES["irnet_voc"](Options(DataConfig(kind="voc", root="VOC2012"), weights="imagenet")))
     cam, irn, label = stages["train_cam"], stages["train_irnet"], stages["label"]
     assert (cam.backbone, cam.weights, cam.crop, cam.min_side, cam.max_side) == ("resnet50", "imagenet", 512, 320, 640)
     assert cam.data.split == irn.data.split == "train_aug"
@@ -47,6 +47,18 @@ def test_stages_read_what_earlier_ones_write(name):
     assert stages["export"].run == stages["report"].run == stages["label"].out
     assert stages["report"].fields == stages["label"].dump_fields
     assert "report" not in by_name(RECIPES[name](Options(out="X", num_pictures=0)))
+
+
+@pytest.mark.parametrize("name", ["irnet_voc", "irnet_coco", "bestie", "bestie_coco"])
+def test_the_papers_recipes_do_not_start_from_random_weights_unasked(tmp_path, capsys, name):
+    assert main(["run", name, f"--data.root={tmp_path}", f"--out={tmp_path / 'out'}"]) == 2
+    told = capsys.readouterr().err
+    assert "train_cam.weights: is empty, and the published figures begin with resnet50's ImageNet weights" in told
+    assert "--weights=imagenet to fetch torchvision's" in told
+    assert ("train_center_offset.weights: is empty" in told) == ("bestie" in name)
+    assert not (tmp_path / "out").exists()
+    assert main(["run", name, f"--out={tmp_path / 'out'}", "--weights=none.pth"]) == 2
+    assert "train_cam.weights: none.pth is no file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["irnet_coco", "bestie_coco"])

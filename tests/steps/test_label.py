@@ -18,7 +18,7 @@ from wsis import ops
 from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
 from wsis.data.images import read_index_map
-from wsis.errors import ConfigError
+from wsis.errors import ConfigError, DataFault
 from wsis.formats.fields import read_fields
 from wsis.labels import irnet
 from wsis.labels.cam import multi_scale_cam
@@ -230,6 +230,31 @@ def test_fields_are_kept_on_request(tmp_path, scenes, weights):
         assert file["walk_class"].shape == file["cam"].shape
     assert names == {"classes", "cam", "boundary", "displacement", "walk", "walk_label", "walk_class"}
     assert set(read_fields(folder / "train_000000.npz", "train_000000")) == names - {"walk_label"}
+
+
+def test_fields_that_cannot_be_used(tmp_path):
+    arrays = {"classes": np.zeros(1, np.int64), "cam": np.zeros((1, 2, 2), np.float32)}
+    bad = {
+        "pickle": ({**arrays, "cam": np.array([{}], dtype=object)}, "E_DECODE", "is no npz of plain arrays"),
+        "flat": ({**arrays, "cam": np.zeros(4)}, "E_SHAPE", "cam is float64 [4], expected 3 dimensions"),
+        "three": ({**arrays, "displacement": np.zeros((3, 2, 2))}, "E_SHAPE", "displacement is float64 [3, 2, 2]"),
+        "nan": ({**arrays, "cam": np.full((1, 2, 2), np.nan)}, "E_NUMERIC", "cam holds values that are not finite"),
+        "count": ({**arrays, "classes": np.zeros(3, np.int64)}, "E_SHAPE", "cam has 1 maps for 3 classes"),
+    }
+    for name, (values, code, words) in bad.items():
+        np.savez(tmp_path / f"{name}.npz", **values)
+        with pytest.raises(DataFault) as caught:
+            read_fields(tmp_path / f"{name}.npz", name)
+        assert caught.value.code.value == code, name
+        assert words in caught.value.text
+    content = (tmp_path / "count.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(content[:-30])
+    for name, code in (("cut", "E_DECODE"), ("none", "E_MISSING")):
+        with pytest.raises(DataFault, match=code):
+            read_fields(tmp_path / f"{name}.npz", name)
+    np.save(tmp_path / "old.npy", {"cam": arrays["cam"]}, allow_pickle=True)
+    with pytest.raises(DataFault, match=r"E_DECODE old .*old\.npy is a pickle.*wsis label \.\.\. --dump_fields"):
+        read_fields(tmp_path / "old.npz", "old")
 
 
 def test_semantic_alone(tmp_path, straight, scenes, weights):

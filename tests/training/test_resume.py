@@ -12,7 +12,7 @@ from wsis.errors import ConfigError
 from wsis.models import CamNet, build_backbone
 from wsis.steps import train_cam
 from wsis.training.batches import BatchPlan, CropData
-from wsis.training.checkpoint_io import SafetensorsIO, newest_state
+from wsis.training.checkpoint_io import SafetensorsIO, newest_state, read_state
 from wsis.training.config import MachineConfig, OptimConfig
 from wsis.training.fit import fit
 from wsis.training.modules import CamTraining
@@ -59,6 +59,24 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys):
     assert figures["resumed_from"] == 2
     assert "step-00000004.safetensors was changed" in capsys.readouterr().err
     assert all(torch.equal(value, resumed[key]) for key, value in straight.items())
+
+
+def test_the_state_of_another_network_or_optimizer_is_refused(tmp_path):
+    _train(tmp_path / "a", stop_at=2)
+    path = tmp_path / "a" / "checkpoints" / "step-00000002.safetensors"
+    state = read_state(path)
+    groups = state["optimizer"]["param_groups"]
+    last = groups[-1]["params"].pop()
+    kept = state["optimizer"]["state"].pop(last)
+    SafetensorsIO().save_checkpoint(state, path)
+    with pytest.raises(ConfigError, match=r"step 2: its optimizer holds groups of \[.*\] parameters, expected \["):
+        _train(tmp_path / "a")
+    groups[-1]["params"].append(last)
+    state["optimizer"]["state"][last] = kept
+    del state["net"]["classifier.weight"]
+    SafetensorsIO().save_checkpoint(state, path)
+    with pytest.raises(ConfigError, match=r"step-00000002.safetensors: missing key classifier.weight"):
+        _train(tmp_path / "a")
 
 
 def test_loss_that_is_not_finite_stops_before_the_step_and_names_the_images(tmp_path):

@@ -180,6 +180,9 @@ def _read(path: Path) -> _Table:
             problems.add(f"{where}.id", f"{row['id']} stands there twice")
         elif _annotation_problem(row):
             problems.add(where, _annotation_problem(row))
+        elif _is_beside(row.get("bbox"), table.sizes.get(table.names.get(row["image_id"], ""))):
+            size = table.sizes[table.names[row["image_id"]]]
+            problems.add(f"{where}.bbox", f"{row['bbox']} lies outside of its image, height {size[0]}, width {size[1]}")
         else:
             seen.add(row["id"])
             rows.append((number, row["image_id"], row["category_id"], first, last))
@@ -228,6 +231,14 @@ def _annotation_problem(row: dict[str, Any]) -> str:
     if box is not None and not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
         return f"bbox is {str(box)[:60]}, expected [x, y, width, height]"
     return ""
+
+
+def _is_beside(box: list[float] | None, size: tuple[int, int] | None) -> bool:
+    """Whether a box lies outside of its image; not known, so False, where the file names its images after it."""
+    if box is None or size is None:
+        return False
+    x, y, width, height = box
+    return x >= size[1] or y >= size[0] or x + width < 0 or y + height < 0 or width < 0 or height < 0
 
 
 def _is_id(value: Any) -> bool:

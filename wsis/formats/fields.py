@@ -26,6 +26,7 @@ _DIMENSIONS = {
     "center": 3,
     "offset": 3,
 }
+_OF_CLASSES = {"cam", "walk_class", "probability", "center"}
 
 
 def read_fields(path: Path, image_id: str) -> dict[str, np.ndarray]:
@@ -37,9 +38,13 @@ def read_fields(path: Path, image_id: str) -> dict[str, np.ndarray]:
         ``center [K, h, w]``, ``offset [2, h, w]``.
 
     Raises:
-        DataFault: no such file, not an npz of plain numbers, or arrays of other shapes.
+        DataFault: no such file, not an npz of plain numbers, arrays of other shapes, or values that are not finite.
         SystemFault: the machine failed.
     """
+    if path.with_suffix(".npy").is_file():
+        text = f"{path.with_suffix('.npy')} is a pickle, which can run code when opened, and is not read"
+        hint = "let wsis make the fields: wsis label ... --dump_fields=FOLDER"
+        raise DataFault(Code.E_DECODE, image_id, "fields", f"{text}; {hint}")
     if not path.is_file():
         raise DataFault(Code.E_MISSING, image_id, "fields", f"{path} does not exist")
     arrays: dict[str, np.ndarray] = {}
@@ -55,5 +60,12 @@ def read_fields(path: Path, image_id: str) -> dict[str, np.ndarray]:
         plain = array.dtype.kind in "fiub" and array.ndim == _DIMENSIONS[name] and array.size <= MAX_CELLS
         if not plain or (name in ("displacement", "offset") and array.shape[0] != 2):
             text = f"{path}: {name} is {array.dtype} {list(array.shape)}, expected {_DIMENSIONS[name]} dimensions"
+            raise DataFault(Code.E_SHAPE, image_id, "fields", text)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise DataFault(Code.E_NUMERIC, image_id, "fields", f"{path}: {name} holds values that are not finite")
+    classes = len(arrays.get("classes", ()))
+    for name in _OF_CLASSES & arrays.keys() if "classes" in arrays else ():
+        if len(arrays[name]) != classes:
+            text = f"{path}: {name} has {len(arrays[name])} maps for {classes} classes"
             raise DataFault(Code.E_SHAPE, image_id, "fields", text)
     return arrays

@@ -15,6 +15,7 @@ from torch import Tensor
 from wsis.errors import ConfigError, Problems, did_you_mean
 
 from .backbone import Backbone
+from .fetch import IMAGENET, fetch
 from .mobilenet import MobileNetV2
 from .resnet import ResNet50
 from .tiny import Tiny
@@ -29,7 +30,6 @@ _CLASSES = {
     "tiny": Tiny,
 }
 _CLASSIFIERS = ("fc.", "classifier.")
-_IMAGENET = {"resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth"}
 
 
 def backbone_problem(name: str) -> str | None:
@@ -47,8 +47,8 @@ def build_backbone(name: str, weights: str | os.PathLike[str] | None = None) -> 
             feature network of timm.
         weights: a ``.safetensors`` or ``.pth`` file with a state dict in the layout of torchvision (or timm);
             the classifier's keys are left out, every other key must match. ``"imagenet"`` fetches
-            torchvision's first weights for ``resnet50`` over the network and checks their hash. ``None``
-            leaves random weights.
+            torchvision's first weights for ``resnet50`` (see :mod:`wsis.models.fetch`). ``None`` leaves random
+            weights.
 
     Raises:
         ConfigError: unknown name, or a weight file that is missing, damaged or does not fit; every differing
@@ -65,17 +65,11 @@ def build_backbone(name: str, weights: str | os.PathLike[str] | None = None) -> 
         backbone = _CLASSES[name]()
     if weights is not None and str(weights):
         target = backbone.model if name.startswith("timm:") else backbone
-        state = _imagenet(name) if str(weights) == "imagenet" else read_weights(weights)
+        state = read_weights(fetch(name) if str(weights) == IMAGENET else weights)
         wanted = target.state_dict()
         state = {key: value for key, value in state.items() if not key.startswith(_CLASSIFIERS) or key in wanted}
         target.load_state_dict(checked_state(state, wanted, str(weights)))
     return backbone
-
-
-def _imagenet(name: str) -> dict[str, Tensor]:
-    if name not in _IMAGENET:
-        raise ConfigError(f"weights: imagenet is known for {', '.join(_IMAGENET)}, not for {name}; give a file")
-    return torch.hub.load_state_dict_from_url(_IMAGENET[name], map_location="cpu", check_hash=True, weights_only=True)
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:

@@ -55,6 +55,7 @@ class BestieNumbers:
             road to the semantic maps has not done so.
         points: how points are read from the peak network's maps.
         network: fields of ``train_center_offset.Config``.
+        pretrained: peak network and network must not start from random weights.
         label_split: split to label where the options leave it empty; empty = the training images.
         labels: thresholds of pseudo labels, refinement and inference.
     """
@@ -63,6 +64,7 @@ class BestieNumbers:
     peaks: dict
     network: dict
     peaks_on_classifier: bool = False
+    pretrained: bool = False
     label_split: str = ""
     points: points.Config = dataclasses.field(default_factory=points.Config)
     labels: center_offset.Config = dataclasses.field(default_factory=center_offset.Config)
@@ -79,6 +81,7 @@ def bestie_voc(options: BestieOptions) -> list[Stage]:
         irnet=voc_numbers(),
         peaks={"backbone": "vgg16"},
         network={"architecture": "hrnet_w48"},
+        pretrained=True,
         label_split="val",
     )
     voc = dataclasses.replace(options.data, split=options.data.split or ("" if options.data.list else "train_aug"))
@@ -92,7 +95,9 @@ def bestie_coco(options: BestieOptions) -> list[Stage]:
     another method than IRNet's (``--semantic``).
     """
     irnet = dataclasses.replace(voc_numbers(), label_split="", irnet={**voc_numbers().irnet, "mean_split": ""})
-    numbers = BestieNumbers(irnet=irnet, peaks={"backbone": "vgg16"}, network={"architecture": "hrnet_w48"})
+    numbers = BestieNumbers(
+        irnet=irnet, peaks={"backbone": "vgg16"}, network={"architecture": "hrnet_w48"}, pretrained=True
+    )
     return bestie_stages(options, numbers)
 
 
@@ -149,7 +154,8 @@ def bestie_stages(options: BestieOptions, numbers: BestieNumbers) -> list[Stage]
         machine=_machine(options),
         **numbers.network,
     )
-    stages.append(Stage("train_center_offset", "train_center_offset", network))
+    needed = network.architecture if numbers.pretrained else ""
+    stages.append(Stage("train_center_offset", "train_center_offset", network, needed))
     return [*stages, *_label_stages(options, numbers, network)]
 
 
@@ -187,7 +193,8 @@ def _point_stages(options: BestieOptions, numbers: BestieNumbers) -> list[Stage]
     )
     network = str(out / "train_peaks" / train_peaks.NETWORK)
     found = make_points.Config(peak_weights=network, precision=options.precision, points=numbers.points, **shared)
-    return [Stage("train_peaks", "train_peaks", peaks), Stage("make_points", "make_points", found)]
+    needed = peaks.backbone if numbers.pretrained else ""
+    return [Stage("train_peaks", "train_peaks", peaks, needed), Stage("make_points", "make_points", found)]
 
 
 def _label_stages(

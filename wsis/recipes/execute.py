@@ -20,6 +20,7 @@ import yaml
 from wsis import __version__
 from wsis.data.artifacts import file_sha256, make_folder, write_bytes, write_json
 from wsis.errors import ExitCode, Problems, did_you_mean
+from wsis.models.fetch import IMAGENET, PINNED
 from wsis.profiling import span
 from wsis.recipes.stages import FILES, Stage
 from wsis.runtime.progress import say
@@ -80,6 +81,12 @@ def run_stages(out: str | Path, stages: Sequence[Stage], force: Sequence[str] = 
     for name in force:
         if name not in names:
             problems.add("force", f"got {name!r}, expected stages of the recipe", did_you_mean(name, names))
+    for stage in stages:
+        if stage.problem():
+            fetched = stage.pretrained in PINNED
+            whole = f", or --weights={IMAGENET} to fetch torchvision's, with their sha256 pinned" if fetched else ""
+            problems.add(f"{stage.name}.weights", stage.problem(), f"give --{stage.name}.weights=FILE{whole}")
+    problems.raise_if_any()
     records = make_folder(Path(out) / "stages")
     for stage in stages:
         changed = "" if stage.name in force else _changed(records, stage)
@@ -172,7 +179,7 @@ def _paths(stage: Stage, which: str) -> list[tuple[str, Path]]:
     for name in getattr(FILES[stage.step], which):
         value = getattr(stage.config, name)
         for text in (value,) if isinstance(value, str) else value:
-            if text and text != "imagenet":
+            if text and text != IMAGENET:
                 found.append((name, Path(text)))
     return found
 

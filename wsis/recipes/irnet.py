@@ -30,7 +30,8 @@ class Numbers:
     """What distinguishes one recipe from another.
 
     Attributes:
-        backbone, weights: where :class:`Options` leaves them empty.
+        backbone: where :class:`Options` leaves it empty.
+        pretrained: that backbone must not start from random weights.
         cam: fields of ``train_cam.Config``.
         irnet: fields of ``train_irnet.Config``.
         boundary_backbone: of the boundary network, where it is not that of the classifier.
@@ -44,7 +45,7 @@ class Numbers:
     """
 
     backbone: str
-    weights: str = ""
+    pretrained: bool = False
     cam: dict = dataclasses.field(default_factory=dict)
     irnet: dict = dataclasses.field(default_factory=dict)
     boundary_backbone: str = ""
@@ -61,7 +62,7 @@ def voc_numbers() -> Numbers:
     """The paper's."""
     return Numbers(
         backbone="resnet50",
-        weights="imagenet",
+        pretrained=True,
         cam={"optim": OptimConfig(epochs=5, batch_size=16)},
         irnet={"optim": OptimConfig(epochs=3, batch_size=32), "mean_split": "train"},
         label_split="train",
@@ -132,7 +133,6 @@ def irnet_stages(options: Options, numbers: Numbers) -> list[Stage]:
     """Classifier, seed maps, boundary network, labels, export, comparison, page."""
     out, backbone = Path(options.out), options.backbone or numbers.backbone
     boundary = options.backbone or numbers.boundary_backbone or numbers.backbone
-    weights = options.weights or (numbers.weights if backbone == numbers.backbone else "")
     machine = MachineConfig(device=options.device, precision=options.precision, workers=options.workers)
     run = {"device": options.device, "precision": options.precision}
     batches = {"batch_size": options.batch_size, "workers": options.workers}
@@ -141,7 +141,7 @@ def irnet_stages(options: Options, numbers: Numbers) -> list[Stage]:
     to_label = dataclasses.replace(options.data, split=split, list="") if split else options.data
     labels, maps, fields = (str(out / "labels" / name) for name in ("run", "semantic", "fields"))
     common = {"data": to_label, "cam_weights": cam, "scales": numbers.scales, **run, **batches}
-    own = {"cam_weights": cam} if numbers.share_backbone else {"weights": weights}
+    own = {"cam_weights": cam} if numbers.share_backbone else {"weights": options.weights}
     stages = [
         Stage(
             "train_cam",
@@ -150,11 +150,12 @@ def irnet_stages(options: Options, numbers: Numbers) -> list[Stage]:
                 data=options.data,
                 out=str(out / "train_cam"),
                 backbone=backbone,
-                weights=weights,
+                weights=options.weights,
                 seed=options.seed,
                 machine=machine,
                 **numbers.cam,
             ),
+            numbers.backbone if numbers.pretrained else "",
         ),
         Stage(
             "make_seed_labels",
@@ -176,6 +177,7 @@ def irnet_stages(options: Options, numbers: Numbers) -> list[Stage]:
                 **own,
                 **numbers.irnet,
             ),
+            numbers.backbone if numbers.pretrained else "",
         ),
         Stage(
             "label",

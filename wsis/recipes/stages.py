@@ -4,10 +4,12 @@ configuration."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from wsis.data.config import DataConfig
 from wsis.errors import Problems
+from wsis.models.fetch import IMAGENET
 from wsis.runtime.device import device_problems
 
 __all__ = ["FILES", "Options", "Stage", "StepFiles"]
@@ -22,7 +24,8 @@ class Options:
         out: folder of the run; every stage has a folder in it.
         label_split: split to label and, where it has masks, to evaluate; empty = what the recipe says.
         backbone: resnet50, mobilenet_v2, tiny or timm:NAME; empty = what the recipe says.
-        weights: file with the backbone's ImageNet weights; empty = what the recipe says.
+        weights: file with the backbone's ImageNet weights, or imagenet to fetch those of resnet50 with their pinned
+            sha256; empty = what the recipe says.
         device: auto, cpu, cuda or cuda:N.
         precision: fp32 or bf16 for the nets.
         batch_size: images that go through the nets together when labels are made; training has its own.
@@ -64,11 +67,24 @@ class Stage:
         name: unique in the recipe; options of the stage begin with it.
         step: module in ``wsis.steps``.
         config: its configuration.
+        pretrained: the network that here must not start from random weights; empty = any may.
     """
 
     name: str
     step: str
     config: Any
+    pretrained: str = ""
+
+    def problem(self) -> str:
+        """What is missing before the stage can begin; empty if nothing is."""
+        config = self.config
+        network = getattr(config, "architecture", "") or getattr(config, "backbone", "")
+        weights = getattr(config, "weights", "")
+        if weights and weights != IMAGENET and not Path(weights).is_file():
+            return f"{weights} is no file (the current folder is {Path.cwd()})"
+        if not self.pretrained or network != self.pretrained or weights or getattr(config, "cam_weights", ""):
+            return ""
+        return f"is empty, and the published figures begin with {network}'s ImageNet weights"
 
 
 @dataclass(frozen=True)

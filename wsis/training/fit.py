@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from wsis.data.artifacts import Journal, RunFolder, file_sha256
 from wsis.errors import ConfigError
+from wsis.models import checked_state
 from wsis.runtime.device import choose_device
 
 from .batches import BatchPlan, CropData, TrainingData
@@ -158,7 +159,8 @@ def _resume(training: Training, folder: Path) -> int:
         print(f"{text}; the checkpoint before it is taken", file=sys.stderr)
     if state is None:
         return 0
-    training.net.load_state_dict(state["net"])
+    name = str(state_path(folder, int(state["step"])))
+    training.net.load_state_dict(checked_state(state["net"], training.net.state_dict(), name))
     training.resume = state
     training.load_extra_state(state.get("extra", {}))
     return int(state["step"])

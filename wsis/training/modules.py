@@ -75,9 +75,18 @@ class Training(pl.LightningModule):
         return self.resumed(build_optimizer(self.optim, before, new))
 
     def resumed(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-        """The optimiser with the state of the checkpoint that is resumed, if one is."""
+        """The optimiser with the state of the checkpoint that is resumed, if one is; ``ConfigError`` if that is of
+        other parameters."""
         if self.resume is not None:
-            optimizer.load_state_dict(self.resume["optimizer"])
+            state = self.resume["optimizer"]
+            both = state["param_groups"], optimizer.param_groups
+            got, want = ([len(group["params"]) for group in groups] for groups in both)
+            if got != want:
+                raise ConfigError(
+                    f"checkpoint of step {self.resume['step']}: its optimizer holds groups of {got} parameters,"
+                    f" expected {want}; it is of another training: give another --out, or remove its checkpoints"
+                )
+            optimizer.load_state_dict(state)
         return optimizer
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
