@@ -35,9 +35,9 @@ def test_byte_order_mark_crlf_blank_lines_blanks_and_comments(tmp_path):
         + "sub/füß\n".encode()
         + b"last"
     )
-    ids, files = read_image_list(write(tmp_path / "l.txt", content))
+    ids, suffixes = read_image_list(write(tmp_path / "l.txt", content))
     assert ids == ["2007_000032", "IMG 1", "sub/füß", "last"]
-    assert files == {}
+    assert list(suffixes) == [""] * 4
 
 
 def test_ids_are_kept_exactly(tmp_path):
@@ -47,9 +47,10 @@ def test_ids_are_kept_exactly(tmp_path):
 
 
 def test_suffixes_are_taken_off_and_remembered(tmp_path):
-    ids, files = read_image_list(write(tmp_path / "l.txt", "a.jpg\nsub/b.PNG\nc\nd.tif\n"))
-    assert ids == ["a", "sub/b", "c", "d.tif"]
-    assert files == {"a": "a.jpg", "sub/b": "sub/b.PNG"}
+    for more in ("", "\nfüß"):
+        ids, suffixes = read_image_list(write(tmp_path / "l.txt", "a.jpg\nsub/b.PNG\nc\nd.tif\n" + more))
+        assert ids[:4] == ["a", "sub/b", "c", "d.tif"]
+        assert suffixes[:4] == [".jpg", ".PNG", "", ""]
     found = problems(read_image_list, write(tmp_path / "l.txt", "a.jpg\na.png\n"))
     assert found == [f"{tmp_path}/l.txt:2: id 'a' stands also at {tmp_path}/l.txt:1"]
 
@@ -138,8 +139,9 @@ def test_list_images_takes_pictures_only(tmp_path):
     ):
         write(tmp_path / name, "x")
     (tmp_path / "loop").symlink_to(tmp_path)
-    found = list_images(tmp_path, ("skip",))
-    assert found == {"a/skip/n": "a/skip/n.png", "a/x": "a/x.PNG", "a/y": "a/y.jpeg", "b": "b.jpg"}
+    ids, suffixes = list_images(tmp_path, ("skip",))
+    assert ids == ["a/skip/n", "a/x", "a/y", "b"]
+    assert list(suffixes) == [".png", ".PNG", ".jpeg", ".jpg"]
     write(tmp_path / "b.png", "x")
     write(tmp_path / "A/X.png", "x")
     found = problems(list_images, tmp_path, ("skip",))

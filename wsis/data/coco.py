@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,7 +25,7 @@ import torch
 from wsis.data import rle
 from wsis.data.categories import IGNORE, Categories
 from wsis.data.config import DataConfig
-from wsis.data.image_set import FileImageSet, Record
+from wsis.data.image_set import FileImageSet, ImageSet, Record
 from wsis.data.layout import read_image_list
 from wsis.data.lists import check_ids
 from wsis.data.tags import TagTable
@@ -69,7 +69,7 @@ class CocoImageSet(FileImageSet):
     def __init__(self, folder: Path, table: _Table, follow_links: bool = False) -> None:
         labels = {name: tuple(sorted(classes)) for name, classes in table.labels.items()}
         tags = TagTable(labels, table.categories, str(table.path))
-        super().__init__(folder, table.ids, table.categories, tags, None, files=table.files, follow_links=follow_links)
+        super().__init__(folder, table.ids, table.categories, tags, None, follow_links=follow_links)
         self._table = table
 
     own_masks = True
@@ -77,7 +77,12 @@ class CocoImageSet(FileImageSet):
 
     def __getitem__(self, index: int) -> Record:
         name = self._ids[index]
-        return Record(name, self.image_root / self._files[name], self._labels[index])
+        return Record(name, self.image_root / self._file(index), self._labels[index])
+
+    stamped_files = ImageSet.stamped_files
+
+    def _file(self, index: int) -> str:
+        return self._table.files[self._ids[index]]
 
     def load_instances(self, index: int) -> Instances:
         masks, labels = [], []
@@ -150,7 +155,7 @@ class _Table:
         except OSError as error:
             raise system_fault(error, "reading", self.path) from error
 
-    def restrict(self, ids: list[str], source: str) -> None:
+    def restrict(self, ids: Sequence[str], source: str) -> None:
         """Keep the images of a list."""
         missing = [name for name in ids if name not in self.files]
         if missing:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wsis.data.categories import Categories
+from wsis.data.columns import Coded, Texts
 from wsis.data.config import DataConfig
 from wsis.data.image_set import FileImageSet
 from wsis.data.layout import find_tags, select_images
@@ -32,13 +33,12 @@ def open_folder(config: DataConfig, problems: Problems) -> FileImageSet | None:
     """The set that ``config`` describes, as far as it can be read; what is wrong goes to ``problems``."""
     root = Path(config.root)
     images = next((root / name for name in _IMAGE_FOLDERS if (root / name).is_dir()), root)
-    ids: list[str] = []
-    files: dict[str, str] = {}
+    ids, suffixes = Texts.of(()), Coded.same("", 0)
     known: Categories | None = None
     tags: TagTable | None = None
     notes: list[str] = []
     with problems.collecting():
-        ids, files = select_images(config, root, images)
+        ids, suffixes = select_images(config, root, images)
     before = len(problems)
     with problems.collecting():
         classes = Path(config.classes) if config.classes else root / "classes.txt"
@@ -57,17 +57,17 @@ def open_folder(config: DataConfig, problems: Problems) -> FileImageSet | None:
     categories = tags.categories if tags is not None else known
     if categories is None or not ids:
         return None
-    return FileImageSet.build(config, images, ids, files, categories, tags, notes, problems)
+    return FileImageSet.build(config, images, ids, suffixes, categories, tags, notes, problems)
 
 
-def _read_tags(config: DataConfig, root: Path, ids: list[str], known: Categories | None) -> TagTable | None:
+def _read_tags(config: DataConfig, root: Path, ids: Texts, known: Categories | None) -> TagTable | None:
     if config.tags == "folders":
         return _folder_tags(root, ids, known)
     file = Path(config.tags) if config.tags else find_tags(root)
     return read_tags(file, known) if file is not None else None
 
 
-def _folder_tags(root: Path, ids: list[str], known: Categories | None) -> TagTable:
+def _folder_tags(root: Path, ids: Texts, known: Categories | None) -> TagTable:
     """The first part of each id as its only tag."""
     loose = [name for name in ids if "/" not in name]
     if loose:

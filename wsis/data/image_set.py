@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
+import stat
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from wsis.data.atomic import fingerprint_text, safe_join
 from wsis.data.categories import IGNORE, Categories
+from wsis.data.columns import Coded, Texts
 from wsis.data.config import DataConfig
-from wsis.data.images import IMAGE_SUFFIXES, NOT_IMAGES, read_image, read_index_map
+from wsis.data.images import IMAGE_SUFFIXES, NOT_IMAGES, file_stamp, read_image, read_index_map
+from wsis.data.match_labels import match_labels
 from wsis.data.tags import TagTable
 from wsis.errors import Code, ConfigError, DataFault, Problems
 from wsis.structures import Instances
@@ -23,6 +30,9 @@ from wsis.structures import Instances
 __all__ = ["FileImageSet", "ImageSet", "Record", "instances_from_maps"]
 
 _VOID_16 = 65535
+_NO_FILE = (-1, -1)
+_LABELS = pa.list_(pa.int32())
+_ESCAPED = re.compile(r'[\x00-\x1f"\\]')
 _CHUNK = 10_000
 
 
@@ -126,9 +136,21 @@ class ImageSet(Sequence):
         record = self[index]
         return record.id, None if record.image_path is None else str(record.image_path), record.labels
 
-    def id_rows(self, first: int, last: int) -> list[tuple[str, tuple[int, ...] | None]]:
-        """Ids and labels of the records ``first .. last - 1``."""
-        return [(record.id, record.labels) for record in (self[index] for index in range(first, last))]
+    def stamped_files(self, first: int, last: int) -> tuple[list[str | None], np.ndarray]:
+        """The pictures of the records ``first .. last - 1``, and ``[last - first, 2]`` int64: bytes and time of change
+        in ns of each file, -1 where there is none that can be read."""
+        files = [self.input(index)[1] for index in range(first, last)]
+        return files, np.array([_stamp(file) for file in files], dtype=np.int64).reshape(-1, 2)
+
+    def id_columns(self, first: int, last: int) -> tuple[pa.Array, pa.Array]:
+        """Ids (strings) and labels (lists of int32) of the records ``first .. last - 1``."""
+        inputs = [self.input(index) for index in range(first, last)]
+        return pa.array([name for name, _, _ in inputs], pa.string()), pa.array([row[2] for row in inputs], _LABELS)
+
+    def rows_text(self, first: int, last: int) -> str:
+        """Ids and labels of the records ``first .. last - 1`` as JSON, without the outer brackets."""
+        inputs = (self.input(index) for index in range(first, last))
+        return fingerprint_text([(name, labels) for name, _, labels in inputs])[1:-1]
 
     def fingerprint(self) -> str:
         """Hex sha256 over order, ids, labels and classes: that of
@@ -136,7 +158,7 @@ class ImageSet(Sequence):
         head = fingerprint_text({"categories": self.categories.to_json()})[:-1]
         digest = hashlib.sha256((head + ',"rows":[').encode("utf-8", "surrogatepass"))
         for first in range(0, len(self), _CHUNK):
-            text = fingerprint_text(self.id_rows(first, min(first + _CHUNK, len(self))))[1:-1]
+            text = self.rows_text(first, min(first + _CHUNK, len(self)))
             digest.update((("," if first else "") + text).encode("utf-8", "surrogatepass"))
         digest.update(b"]}")
         return digest.hexdigest()
@@ -152,7 +174,7 @@ class FileImageSet(ImageSet):
         tags: image-level labels by id, or by file name.
         mask_root: folder that holds the two mask folders.
         semantic_folder, instance_folder: their names.
-        files: file name of each id, where already known; else it is looked for among the usual suffixes.
+        suffixes: of each id's file, empty where it is not known: then it is looked for among the usual ones.
         notes: see :class:`ImageSet`.
         follow_links: read files outside of the folders that are linked into them.
     """
@@ -166,24 +188,24 @@ class FileImageSet(ImageSet):
         mask_root: Path | None = None,
         semantic_folder: str = "SegmentationClass",
         instance_folder: str = "SegmentationObject",
-        files: dict[str, str] | None = None,
+        suffixes: Coded[str] | None = None,
         notes: Sequence[str] = (),
         follow_links: bool = False,
     ) -> None:
         self.image_root = Path(image_root)
         self.follow_links = follow_links
         self.categories = categories
-        self._ids = list(ids)
-        self._files = files or {}
+        self._ids = Texts.of(ids)
+        self._suffixes = Coded.same("", len(ids)) if suffixes is None else suffixes
         root = Path(mask_root) if mask_root is not None else None
         self._semantic = root / semantic_folder if root else None
         self._instance = root / instance_folder if root else None
         self.decode_notes: Counter[str] = Counter()
         self.not_images = (semantic_folder, instance_folder, *NOT_IMAGES)
         self.notes = tuple(notes)
-        self._labels: list[tuple[int, ...] | None] = [None] * len(self._ids)
+        self._labels: Coded[tuple[int, ...] | None] = Coded.same(None, len(self._ids))
         if tags is not None:
-            self._labels, more = match_labels(self._ids, self._files, tags)
+            self._labels, more = match_labels(self._ids, tags, self._suffixes)
             self.notes += more
 
     @classmethod
@@ -192,7 +214,7 @@ class FileImageSet(ImageSet):
         config: DataConfig,
         images: Path,
         ids: Sequence[str],
-        files: dict[str, str],
+        suffixes: Coded[str],
         categories: Categories,
         tags: TagTable | None,
         notes: Sequence[str],
@@ -200,7 +222,7 @@ class FileImageSet(ImageSet):
     ) -> FileImageSet:
         """The set of a reader; tags that match no image go to ``problems`` and are left out."""
         root = Path(config.root)
-        masks = (root, config.semantic_folder, config.instance_folder, files, notes, config.follow_links)
+        masks = (root, config.semantic_folder, config.instance_folder, suffixes, notes, config.follow_links)
         with problems.collecting():
             return cls(images, ids, categories, tags, *masks)
         return cls(images, ids, categories, None, *masks)
@@ -212,26 +234,51 @@ class FileImageSet(ImageSet):
         name = self._ids[index]
         return Record(
             name,
-            self.image_root / self._file(name),
+            self.image_root / self._file(index),
             self._labels[index],
             _mask(self._semantic, name),
             _mask(self._instance, name),
         )
 
     def input(self, index: int) -> tuple[str, str | None, tuple[int, ...] | None]:
-        name = self._ids[index]
-        return name, f"{self.image_root}{os.sep}{self._file(name)}", self._labels[index]
+        return self._ids[index], f"{self.image_root}{os.sep}{self._file(index)}", self._labels[index]
 
-    def id_rows(self, first: int, last: int) -> list[tuple[str, tuple[int, ...] | None]]:
-        return list(zip(self._ids[first:last], self._labels[first:last]))
+    def stamped_files(self, first: int, last: int) -> tuple[list[str | None], np.ndarray]:
+        folder, likely = f"{self.image_root}{os.sep}", IMAGE_SUFFIXES[0]
+        files: list[str | None] = []
+        stamps = array("q")
+        for index, name, suffix in zip(range(first, last), self._ids[first:last], self._suffixes[first:last]):
+            path = f"{folder}{name}{suffix or likely}"
+            try:
+                status = os.stat(path)
+                found = (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else _NO_FILE
+            except OSError:
+                path = folder + self._file(index)
+                found = _stamp(path)
+            files.append(path)
+            stamps.extend(found)
+        return files, np.frombuffer(stamps, dtype=np.int64).reshape(-1, 2)
+
+    def id_columns(self, first: int, last: int) -> tuple[pa.Array, pa.Array]:
+        values = pa.array(self._labels.values, _LABELS)
+        return self._ids.part(first, last), values.take(pa.array(self._labels.codes[first:last]))
+
+    def rows_text(self, first: int, last: int) -> str:
+        names = self._ids[first:last]
+        if _ESCAPED.search("".join(names)):
+            return super().rows_text(first, last)
+        tails = [f'",{fingerprint_text(labels)}]' for labels in self._labels.values]
+        codes = self._labels.codes[first:last].tolist()
+        return ",".join([f'["{name}{tails[code]}' for name, code in zip(names, codes)])
 
     @property
-    def ids(self) -> Sequence[str]:
+    def ids(self) -> Texts:
         return self._ids
 
-    def _file(self, name: str) -> str:
-        if name in self._files:
-            return self._files[name]
+    def _file(self, index: int) -> str:
+        name, suffix = self._ids[index], self._suffixes[index]
+        if suffix:
+            return name + suffix
         stem = f"{self.image_root}{os.sep}{name}"
         for suffix in IMAGE_SUFFIXES:
             if os.path.lexists(stem + suffix):
@@ -275,34 +322,12 @@ class FileImageSet(ImageSet):
         return instances_from_maps(self._map(index, "instance"), self.load_semantic(index), self._ids[index])
 
 
-def match_labels(
-    ids: Sequence[str], files: dict[str, str], tags: TagTable
-) -> tuple[list[tuple[int, ...] | None], tuple[str, ...]]:
-    """The labels of each id, looked up by id, then by file name; and notes about what did not match.
-
-    Raises:
-        ConfigError: nothing matches at all.
-    """
-    by_stem: dict[str, tuple[int, ...]] = {}
-    for name, labels in tags.labels.items():
-        stem = next((name[: -len(s)] for s in IMAGE_SUFFIXES if name.endswith(s)), None)
-        if stem is not None:
-            by_stem[stem] = labels
-    found = [tags.labels.get(name, by_stem.get(name)) for name in ids]
-    without = sum(labels is None for labels in found)
-    if ids and without == len(ids):
-        example = next(iter(tags.labels))
-        raise ConfigError(
-            f"{tags.source}: none of its {len(tags.labels)} names is one of the {len(ids)} images; "
-            f"it has {example!r}, the images are like {files.get(ids[0], ids[0])!r}"
-        )
-    notes = [f"labels from {tags.source}"]
-    if without:
-        notes.append(f"{without} of {len(ids)} images have no label in {tags.source}")
-    unused = len(tags.labels) - (len(ids) - without)
-    if unused:
-        notes.append(f"{unused} of {len(tags.labels)} names in {tags.source} are not in this list of images")
-    return found, tuple(notes)
+def _stamp(file: str | None) -> tuple[int, int]:
+    if file is not None:
+        with contextlib.suppress(DataFault):
+            stamp = file_stamp(file)
+            return stamp.size, stamp.mtime_ns
+    return _NO_FILE
 
 
 def instances_from_maps(instance: np.ndarray, semantic: np.ndarray, name: str = "") -> Instances:

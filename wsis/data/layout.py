@@ -7,9 +7,14 @@ from array import array
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+import pyarrow.compute as pc
+
+from wsis.data.columns import Coded, Texts
 from wsis.data.config import DataConfig
 from wsis.data.images import IMAGE_SUFFIXES, NOT_IMAGES
-from wsis.data.lists import check_ids, read_lines
+from wsis.data.lists import check_ids, read_file, read_lines
+from wsis.data.plain_text import plain_and_different, plain_lines
 from wsis.errors import ConfigError, did_you_mean, system_fault
 
 __all__ = ["find_split", "find_tags", "list_images", "read_image_list", "select_images"]
@@ -24,8 +29,8 @@ _NOT_LISTS = {"classes", "readme", "license", "licence", "requirements"}
 _PROBE = 1000
 
 
-def select_images(config: DataConfig, root: Path, images: Path) -> tuple[list[str], dict[str, str]]:
-    """The ids that ``config`` asks for, and the file names that are already known.
+def select_images(config: DataConfig, root: Path, images: Path) -> tuple[Texts, Coded[str]]:
+    """The ids that ``config`` asks for, and the suffix of each one's file, empty where it is not known yet.
 
     Args:
         config: ``list``, else ``split``, else every picture.
@@ -37,10 +42,9 @@ def select_images(config: DataConfig, root: Path, images: Path) -> tuple[list[st
     """
     if not (config.list or config.split):
         skip = (config.semantic_folder, config.instance_folder, *NOT_IMAGES)
-        files = list_images(images, skip)
-        return list(files), files
+        return list_images(images, skip)
     path = Path(config.list) if config.list else find_split(root, config.split)
-    ids, files = read_image_list(path)
+    ids, suffixes = read_image_list(path)
     there = (
         os.path.lexists(images / (name + suffix))
         for name in islice(ids, _PROBE)
@@ -51,31 +55,44 @@ def select_images(config: DataConfig, root: Path, images: Path) -> tuple[list[st
             f"{path}: none of its first {min(len(ids), _PROBE)} images is in {images}, "
             f"e.g. {ids[0]}{IMAGE_SUFFIXES[0]}; is this the list of another data set?"
         )
-    return ids, files
+    return ids, suffixes
 
 
-def read_image_list(path: Path) -> tuple[list[str], dict[str, str]]:
-    """The ids of a list, one per line, as they stand, spaces and sub-folders included.
+def read_image_list(path: Path) -> tuple[Texts, Coded[str]]:
+    """The ids of a list, one per line, as they stand, spaces and sub-folders included; and their suffixes.
 
     A line may carry the suffix of the picture (``photo.jpg``): then that is the file, and the id is without.
 
     Raises:
         ConfigError: no id, repeated ids, ids that differ only in case, unsafe paths; each with file and line.
     """
-    ids: list[str] = []
+    lines = plain_lines(read_file(path))
+    if lines is not None:
+        ids, suffixes = _split_suffixes(lines)
+        if plain_and_different(ids):
+            return ids, suffixes
+    names: list[str] = []
+    ends: list[str] = []
     numbers = array("Q")
-    files: dict[str, str] = {}
     for number, line in read_lines(path):
         numbers.append(number)
-        if line.endswith(IMAGE_SUFFIXES):
-            name = os.path.splitext(line)[0]
-            files[name] = line
-            line = name
-        ids.append(line)
-    if not ids:
+        name, suffix = os.path.splitext(line) if line.endswith(IMAGE_SUFFIXES) else (line, "")
+        names.append(name)
+        ends.append(suffix)
+    if not names:
         raise ConfigError(f"{path}: holds no id; expected one per line")
-    check_ids(ids, lambda n: f"{path}:{numbers[n]}")
-    return ids, files
+    check_ids(names, lambda n: f"{path}:{numbers[n]}")
+    return Texts.of(names), Coded.of(ends, "")
+
+
+def _split_suffixes(lines: Texts) -> tuple[Texts, Coded[str]]:
+    codes = np.zeros(len(lines), dtype=np.uint8)
+    for code, suffix in enumerate(IMAGE_SUFFIXES, start=1):
+        codes[pc.ends_with(lines.array, suffix).to_numpy(zero_copy_only=False)] = code
+    if codes.any():
+        pattern = "(?:" + "|".join(IMAGE_SUFFIXES).replace(".", "[.]") + ")$"
+        lines = Texts(pc.replace_substring_regex(lines.array, pattern, ""))
+    return lines, Coded(codes, ("", *IMAGE_SUFFIXES))
 
 
 def find_split(root: Path, split: str) -> Path:
@@ -102,8 +119,8 @@ def find_tags(root: Path) -> Path | None:
     return found[0] if found else None
 
 
-def list_images(root: Path, skip: tuple[str, ...] = ()) -> dict[str, str]:
-    """Id -> file name of every picture below ``root``, sorted by id.
+def list_images(root: Path, skip: tuple[str, ...] = ()) -> tuple[Texts, Coded[str]]:
+    """The ids of every picture below ``root``, sorted, and the suffix of each one's file.
 
     Hidden files and folders, links to folders and the top-level folders in ``skip`` are left out.
 
@@ -125,9 +142,10 @@ def list_images(root: Path, skip: tuple[str, ...] = ()) -> dict[str, str]:
         for name in names:
             stem, suffix = os.path.splitext(name)
             if suffix.lower() in suffixes and not name.startswith("."):
-                found.append(((relative / stem).as_posix(), (relative / name).as_posix()))
+                found.append(((relative / stem).as_posix(), suffix))
     if not found:
         raise ConfigError(f"{root}: holds no picture; expected files like *{', *'.join(IMAGE_SUFFIXES[:3])}")
     found.sort()
-    check_ids([name for name, _ in found], lambda n: str(root / found[n][1]))
-    return dict(found)
+    ids = [name for name, _ in found]
+    check_ids(ids, lambda n: str(root / "".join(found[n])))
+    return Texts.of(ids), Coded.of((suffix for _, suffix in found), "")

@@ -5,17 +5,17 @@ Byte-order marks, CRLF, blank lines, blanks around a line and lines that begin w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from wsis.data.atomic import PathLike, check_relative
 from wsis.data.categories import Categories
+from wsis.data.columns import Texts
+from wsis.data.plain_text import plain_and_different
 from wsis.errors import ConfigError, Problems, system_fault
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 MAX_TEXT_BYTES = 1 << 30
-_PLAIN = re.compile(r"(?=.{1,200}$)(?:[A-Za-z0-9_][A-Za-z0-9_. ()-]*/)*[A-Za-z0-9_][A-Za-z0-9_. ()-]*")
 
 
 def read_file(path: PathLike) -> bytes:
@@ -110,9 +109,9 @@ def check_ids(ids: Sequence[str], where: Callable[[int], str]) -> None:
         ids: the ids.
         where: the place of the n-th of them, to name in the error.
     """
-    hashes = np.fromiter((hash(name.casefold()) for name in ids), dtype=np.int64, count=len(ids))
-    if len(np.unique(hashes)) == len(ids) and all(map(_PLAIN.fullmatch, ids)):
-        return
+    with contextlib.suppress(UnicodeEncodeError):
+        if plain_and_different(Texts.of(ids)):
+            return
     problems = Problems()
     seen: dict[str, int] = {}
     for number, name in enumerate(ids):

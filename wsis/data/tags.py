@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,17 @@ import defusedxml.ElementTree
 
 from wsis.data.atomic import PathLike
 from wsis.data.categories import Categories
+from wsis.data.columns import Coded, Table, Texts
 from wsis.data.label_studio_tags import choice_rows, is_label_studio
 from wsis.data.lists import check_ids, read_file, read_json, read_lines, read_text
+from wsis.data.plain_text import plain_and_different, plain_csv
 from wsis.errors import ConfigError, Problems, did_you_mean
 
 __all__ = ["TagTable", "read_tags", "read_xml_tags"]
 
 _NAME_KEYS = ("name", "image", "file", "file_name", "filename", "id", "image_id")
 _TAG_KEYS = ("tags", "labels", "tag", "label", "classes", "class")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _Row = tuple[str | int, str, Sequence[Any]]
 """Where it stands (a line of the file, or words), the name, and its tags."""
 
@@ -51,7 +54,7 @@ class TagTable:
         source: where the labels came from.
     """
 
-    labels: dict[str, tuple[int, ...]]
+    labels: Mapping[str, tuple[int, ...]]
     categories: Categories
     source: str
 
@@ -82,6 +85,11 @@ def read_tags(path: PathLike, categories: Categories | None = None) -> TagTable:
         )
     if suffix not in readers:
         raise ConfigError(f"{path}: unknown kind of tag file, expected one of {', '.join(readers)}")
+    if suffix in _DELIMITERS:
+        columns = plain_csv(read_file(path), _DELIMITERS[suffix], _is_header)
+        table = _from_columns(path, *columns, categories) if columns is not None else None
+        if table is not None:
+            return table
     problems = Problems()
     rows = list(readers[suffix](path, problems))
     problems.raise_if_any()
@@ -106,6 +114,18 @@ def read_tags(path: PathLike, categories: Categories | None = None) -> TagTable:
     _hint_one_based(path, different.values(), categories, problems)
     problems.raise_if_any()
     return TagTable(labels, categories, str(path))
+
+
+def _from_columns(path: Path, names: Texts, beside: Coded[str], categories: Categories | None) -> TagTable | None:
+    """The labels of plain columns; None if anything is wrong, which is then looked for row by row."""
+    if not plain_and_different(names):
+        return None
+    problems = Problems()
+    rows = [("", "", _split(text)) for text in beside.values]
+    with problems.collecting():
+        categories = categories or _collect(path, rows)
+        values = [_classes_of(tags, categories, "", problems) for _, _, tags in rows]
+    return TagTable(Table(names, Coded(beside.codes, values)), categories, str(path)) if not len(problems) else None
 
 
 def read_xml_tags(folder: PathLike, ids: Iterable[str], categories: Categories) -> TagTable:
@@ -247,8 +267,16 @@ def _lines(text: str) -> Iterator[str]:
         start = end
 
 
+def _is_header(name: str, tags: str) -> bool:
+    return name.lower() in _NAME_KEYS and tags.lower() in _TAG_KEYS
+
+
+def _split(text: str) -> list[str]:
+    return [tag.strip() for tag in text.split(";") if tag.strip()]
+
+
 def _csv_rows(path: Path, problems: Problems) -> Iterator[_Row]:
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    delimiter = _DELIMITERS[path.suffix.lower()]
     text = read_text(path).replace("\r\n", "\n").replace("\r", "\n")
     reader = csv.reader(_lines(text), delimiter=delimiter, strict=True)
     first = True
@@ -260,9 +288,7 @@ def _csv_rows(path: Path, problems: Problems) -> Iterator[_Row]:
             cells = [cell.strip() for cell in cells]
             if not any(cells) or cells[0].startswith("#"):
                 continue
-            is_header = (
-                first and cells[0].lower() in _NAME_KEYS and (cells[1:2] or [""])[0].lower() in _TAG_KEYS
-            )
+            is_header = first and _is_header(cells[0], (cells[1:2] or [""])[0])
             first = False
             if is_header:
                 continue
@@ -278,7 +304,7 @@ def _csv_rows(path: Path, problems: Problems) -> Iterator[_Row]:
                 problems.add(_place(path, start), text, hint)
                 continue
             if cells[1] not in split:
-                split[cells[1]] = [tag.strip() for tag in cells[1].split(";") if tag.strip()]
+                split[cells[1]] = _split(cells[1])
             yield start, cells[0], split[cells[1]]
     except csv.Error as error:
         problems.add(f"{path}:{reader.line_num}", f"not CSV: {error}")
@@ -328,7 +354,7 @@ def _object_row(value: Any, where: str, problems: Problems) -> _Row | None:
         name = next((value[key] for key in _NAME_KEYS if key in value), None)
         tags = next((value[key] for key in _TAG_KEYS if key in value), None)
         if isinstance(tags, str):
-            tags = [tag.strip() for tag in tags.split(";") if tag.strip()]
+            tags = _split(tags)
         if isinstance(name, str) and isinstance(tags, list):
             return where, name, tags
     problems.add(where, 'expected an object like {"name": "photo.jpg", "tags": ["dog", "cat"]}')

@@ -15,6 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wsis.data.categories import VOC, Categories
+from wsis.data.columns import Coded, Texts
 from wsis.data.config import DataConfig
 from wsis.data.image_set import FileImageSet
 from wsis.data.layout import find_tags, select_images
@@ -32,13 +33,12 @@ def open_voc(config: DataConfig, problems: Problems) -> FileImageSet | None:
     if not images.is_dir():
         problems.add(str(root), "has no folder JPEGImages, so it is not in VOC layout", "try kind=folder")
         return None
-    ids: list[str] = []
-    files: dict[str, str] = {}
+    ids, suffixes = Texts.of(()), Coded.same("", 0)
     categories: Categories | None = None
     tags: TagTable | None = None
     notes: list[str] = []
     with problems.collecting():
-        ids, files = select_images(config, root, images)
+        ids, suffixes = select_images(config, root, images)
     with problems.collecting():
         classes = Path(config.classes) if config.classes else root / "classes.txt"
         categories = read_classes(classes) if config.classes or classes.is_file() else VOC
@@ -50,10 +50,10 @@ def open_voc(config: DataConfig, problems: Problems) -> FileImageSet | None:
             notes.append(f"no image labels: {root} has no image_labels.json, tags.csv or Annotations")
     if not ids:
         return None
-    return FileImageSet.build(config, images, ids, files, categories, tags, notes, problems)
+    return FileImageSet.build(config, images, ids, suffixes, categories, tags, notes, problems)
 
 
-def _read_tags(config: DataConfig, root: Path, ids: list[str], categories: Categories) -> TagTable | None:
+def _read_tags(config: DataConfig, root: Path, ids: Texts, categories: Categories) -> TagTable | None:
     file = Path(config.tags) if config.tags else find_tags(root)
     if file is not None:
         return read_tags(file, categories)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,16 +123,12 @@ def _freeze(path: Path, data: ImageSet) -> np.ndarray:
         with pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as file:
             for first in range(0, len(data), _CHUNK):
                 last = min(first + _CHUNK, len(data))
-                ids, files, labels = zip(*(data.input(index) for index in range(first, last)))
-                for index, name in enumerate(files, start=first):
-                    if name is not None:
-                        with contextlib.suppress(DataFault):
-                            stamp = file_stamp(name)
-                            stamps[index] = stamp.size, stamp.mtime_ns
-                part = stamps[first:last]
-                columns = [ids, [name or "" for name in files], labels, part[:, 0], part[:, 1]]
-                arrays = [pa.array(column, item.type) for column, item in zip(columns, _SCHEMA)]
-                file.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
+                files, part = data.stamped_files(first, last)
+                stamps[first:last] = part
+                ids, labels = data.id_columns(first, last)
+                paths = pa.array([name or "" for name in files], pa.string())
+                columns = [ids, paths, labels, pa.array(part[:, 0]), pa.array(part[:, 1])]
+                file.write_batch(pa.record_batch(columns, schema=_SCHEMA))
 
     write_with(path, write)
     return stamps
@@ -141,11 +136,11 @@ def _freeze(path: Path, data: ImageSet) -> np.ndarray:
 
 def _read(path: Path, data: ImageSet) -> np.ndarray:
     stamps = np.full((len(data), 2), -1, dtype=np.int64)
-    ids, first, same = data.ids, 0, True
+    first, same = 0, True
     try:
         for batch in pq.ParquetFile(path).iter_batches(_CHUNK, columns=["image_id", "bytes", "mtime_ns"]):
             last = first + len(batch)
-            same = same and last <= len(data) and batch.column(0).to_pylist() == list(ids[first:last])
+            same = same and last <= len(data) and batch.column(0).equals(data.id_columns(first, last)[0])
             if same:
                 for place in (0, 1):
                     stamps[first:last, place] = batch.column(1 + place).to_numpy()

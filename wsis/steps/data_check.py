@@ -271,7 +271,7 @@ def _notes(images: ImageSet | None) -> tuple[str, ...]:
     notes = (*images.notes, *((warning,) if warning else ()))
     if isinstance(images, FileImageSet):
         try:
-            unused = len(list_images(images.image_root, images.not_images).keys() - set(images.ids))
+            unused = len(set(list_images(images.image_root, images.not_images)[0]).difference(images.ids))
         except ConfigError:
             unused = 0
         if unused:
