@@ -50,6 +50,14 @@ STABLE_TORCH_LIBRARY(wsis, m) {
       "center_target(Tensor ids, Tensor key, Tensor label, Tensor score, Tensor center_yx, Tensor bell, "
       "int num_classes, int reach) -> (Tensor center, Tensor offset, Tensor weight)");
 
+  // Weighted errors of a prediction against one or two targets (BESTIE, section 3.4).
+  m.def(
+      "weighted_error(Tensor prediction, Tensor target, Tensor weight, Tensor? target_b, Tensor? weight_b, "
+      "int power) -> (Tensor sums, Tensor counts)");
+  m.def(
+      "weighted_error_backward(Tensor factor, Tensor prediction, Tensor target, Tensor weight, Tensor? target_b, "
+      "Tensor? weight_b, int power) -> Tensor");
+
   // Mean field with permutohedral filtering (Kraehenbuehl and Koltun 2011).
   m.def(
       "dense_crf(Tensor images, Tensor labels, Tensor num_labels, Tensor image_index, Tensor? sizes, float gt_prob, "

@@ -24,6 +24,7 @@ Inputs checked(const Tensor& ids, const Tensor& key, const Tensor& label, const 
              "center_yx must be [M, 2] int64");
   WSIS_CHECK(kOp, reach >= 0 && bell.numel() == 2 * reach * reach + 1 && bell.scalar_type() == ScalarType::Float,
              "bell must be [2 reach^2 + 1] float32");
+  WSIS_CHECK(kOp, ids.size(2) < (int64_t(1) << 30), "ids must be less than 2^30 wide");
   WSIS_CHECK(kOp, num_classes >= 0, "num_classes must not be negative");
   return {dense(ids),       dense(key),  dense(label),
           dense(score),     dense(center_yx), dense(bell),
@@ -35,27 +36,20 @@ struct Outputs {
   std::tuple<Tensor, Tensor, Tensor> tuple() const { return {center, offset, weight}; }
 };
 
-// The CPU clears the heatmaps itself, image by image.
-Outputs allocate(const Inputs& in, bool cleared) {
-  const CenterTargetShape& s = in.shape;
-  return {cleared ? new_zeros(in.ids, {s.B, s.C, s.H, s.W}, ScalarType::Float)
-                  : new_empty(in.ids, {s.B, s.C, s.H, s.W}, ScalarType::Float),
-          new_empty(in.ids, {s.B, 2, s.H, s.W}, ScalarType::Float),
-          new_empty(in.ids, {s.B, 1, s.H, s.W}, ScalarType::Float)};
-}
-
 std::tuple<Tensor, Tensor, Tensor> center_target_on_cpu(const Tensor& ids, const Tensor& key, const Tensor& label,
                                                         const Tensor& score, const Tensor& center_yx,
                                                         const Tensor& bell, int64_t num_classes, int64_t reach) {
   const Inputs in = checked(ids, key, label, score, center_yx, bell, num_classes, reach);
-  Outputs out = allocate(in, false);
-  prefer_huge_pages(out.center);
+  const CenterTargetShape& s = in.shape;
+  Outputs out{lazy_zeros(in.ids, {s.B, s.C, s.H, s.W}), lazy_zeros(in.ids, {s.B, 2, s.H, s.W}),
+              lazy_zeros(in.ids, {s.B, 1, s.H, s.W})};
   prefer_huge_pages(out.offset);
   prefer_huge_pages(out.weight);
   if (in.ids.numel() > 0)
     center_target_cpu(in_ptr<int32_t>(in.ids), in_ptr<int64_t>(in.key), in_ptr<int64_t>(in.label),
                       in_ptr<float>(in.score), in_ptr<int64_t>(in.center_yx), in_ptr<float>(in.bell),
                       out_ptr<float>(out.center), out_ptr<float>(out.offset), out_ptr<float>(out.weight), in.shape);
+  prefer_huge_pages(out.center);  // only now: Gaussians touch little of it, whoever reads it touches all
   return out.tuple();
 }
 
@@ -71,7 +65,10 @@ std::tuple<Tensor, Tensor, Tensor> center_target_on_cuda(const Tensor& ids, cons
                                                          const Tensor& bell, int64_t num_classes, int64_t reach) {
   const DeviceScope scope(kOp, ids);
   const Inputs in = checked(ids, key, label, score, center_yx, bell, num_classes, reach);
-  Outputs out = allocate(in, true);
+  const CenterTargetShape& s = in.shape;
+  Outputs out{new_zeros(in.ids, {s.B, s.C, s.H, s.W}, ScalarType::Float),
+              new_empty(in.ids, {s.B, 2, s.H, s.W}, ScalarType::Float),
+              new_empty(in.ids, {s.B, 1, s.H, s.W}, ScalarType::Float)};
   if (in.ids.numel() > 0)
     check_cuda(kOp,
                center_target_cuda(in_ptr<int32_t>(in.ids), in_ptr<int64_t>(in.key), in_ptr<int64_t>(in.label),

@@ -1,5 +1,6 @@
 // Large results on the CPU: the first touch of fresh memory costs a fault for every 4 KiB page, which for a result of
-// 100 MB is several times the work of writing it. In huge pages, where the system grants them, it is a fifth.
+// 100 MB is several times the work of writing it. So what stays 0 is not touched at all: fresh pages of the system are
+// zero, and come only where somebody writes. In huge pages, where the system grants them, a touch costs a fifth.
 #pragma once
 
 #include "bind/tensor.h"
@@ -12,14 +13,39 @@ namespace wsis {
 
 constexpr int64_t kHugePage = int64_t(2) << 20;
 
-// Asks for huge pages under the whole ones of a tensor on the CPU that has not been written yet. Only a wish.
+#if defined(__linux__) && defined(MADV_HUGEPAGE) && !defined(WSIS_SANITIZE)
+#define WSIS_LAZY_PAGES 1
+#endif
+
+// float32 zeros on the CPU. The memory of large ones begins with a huge page and comes when it is touched; a page that
+// is only read costs none.
+inline Tensor lazy_zeros(const Tensor& like, std::initializer_list<int64_t> sizes) {
+#if defined(WSIS_LAZY_PAGES)
+  int64_t bytes = sizeof(float);
+  for (const int64_t size : sizes) bytes *= size;
+  if (bytes >= 2 * kHugePage) {
+    const int64_t mapped = (bytes / kHugePage + 2) * kHugePage;
+    void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory != MAP_FAILED) {
+      const intptr_t first = (reinterpret_cast<intptr_t>(memory) + kHugePage - 1) / kHugePage * kHugePage;
+      std::vector<int64_t> strides(sizes.size(), 1);
+      for (size_t i = sizes.size() - 1; i > 0; --i) strides[i - 1] = strides[i] * sizes.begin()[i];
+      return torch::stable::from_blob(reinterpret_cast<void*>(first), sizes, strides,
+                                      torch::stable::Device(torch::headeronly::DeviceType::CPU), ScalarType::Float,
+                                      [memory, mapped](void*) { munmap(memory, mapped); });
+    }
+  }
+#endif
+  return new_zeros(like, sizes, ScalarType::Float);
+}
+
+// Asks for huge pages under a result of lazy_zeros, for touches to come. Only a wish.
 inline void prefer_huge_pages(Tensor& t) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
+#if defined(WSIS_LAZY_PAGES)
   const int64_t bytes = t.numel() * t.element_size();
-  if (!t.is_cpu() || bytes < 2 * kHugePage) return;
-  const auto first = (reinterpret_cast<intptr_t>(t.mutable_data_ptr()) + kHugePage - 1) / kHugePage * kHugePage;
-  const auto last = (reinterpret_cast<intptr_t>(t.mutable_data_ptr()) + bytes) / kHugePage * kHugePage;
-  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+  if (bytes < 2 * kHugePage) return;
+  const int64_t whole = (bytes + kHugePage - 1) / kHugePage * kHugePage;  // all of them lie in its mapping
+  madvise(t.mutable_data_ptr(), whole, MADV_HUGEPAGE);
 #endif
 }
 

@@ -1,24 +1,64 @@
 #include "common/center_target.h"
 
 #include <algorithm>
+#include <cstdlib>
+#include <vector>
 
 #include "common/parallel.h"
+#include "cpu/changes.h"
+#include "cpu/pages.h"
 
 namespace wsis {
 namespace {
 
+constexpr int64_t kWidestRow = kPage / sizeof(float);  // up to here every page of a window's rows is written
+
+// heat[i] = max(heat[i], bell[i])
+CPU_CLONES void raise(float* RESTRICT heat, const float* RESTRICT bell, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) heat[i] = heat[i] > bell[i] ? heat[i] : bell[i];
+}
+
+// The way to column `to` from the `count` columns that begin `from`.
+CPU_CLONES void ramp(float* RESTRICT offset, int32_t way, int64_t count) {
+  for (int32_t i = 0; i < static_cast<int32_t>(count); ++i) offset[i] = static_cast<float>(way - i);
+}
+
+// The Gaussian by distance in rows, each [2 reach + 1] columns wide: the lower half of the window.
+std::vector<float> rows_of_bell(const float* bell, int64_t reach) {
+  const int64_t width = 2 * reach + 1;
+  std::vector<float> rows((reach + 1) * width);
+  for (int64_t dy = 0; dy <= reach; ++dy)
+    for (int64_t dx = -reach; dx <= reach; ++dx) rows[dy * width + dx + reach] = bell[dy * dy + dx * dx];
+  return rows;
+}
+
 // Raises the heatmap of instance m to its Gaussian, inside its window.
-void splat(int64_t m, const int64_t* label, const int64_t* center_yx, const float* bell, float* center,
+void splat(int64_t m, const int64_t* label, const int64_t* center_yx, const std::vector<float>& bell, float* center,
            const CenterTargetShape& shape) {
   if (label[m] < 0 || label[m] >= shape.C) return;
   const int64_t cy = center_yx[2 * m], cx = center_yx[2 * m + 1];
   const Window window = window_of(cy, cx, shape);
+  const int64_t count = window.right - window.left + 1;
+  if (count <= 0) return;
   float* heat = center + label[m] * shape.H * shape.W;
+  if (shape.W <= kWidestRow)
+    bring_pages(heat + window.top * shape.W + window.left, heat + window.bottom * shape.W + window.right + 1);
   for (int64_t y = window.top; y <= window.bottom; ++y)
-    for (int64_t x = window.left; x <= window.right; ++x) {
-      float& value = heat[y * shape.W + x];
-      value = std::max(value, bell[(y - cy) * (y - cy) + (x - cx) * (x - cx)]);
-    }
+    raise(heat + y * shape.W + window.left,
+          bell.data() + std::abs(y - cy) * (2 * shape.reach + 1) + window.left - cx + shape.reach, count);
+}
+
+// Offsets and weights of one row, stretch by stretch of equal ids; what has no instance stays 0.
+void row_target(int64_t b, int64_t y, const int32_t* ids, const int64_t* key, const float* score,
+                const int64_t* center_yx, float* offset_y, float* offset_x, float* weight,
+                const CenterTargetShape& shape, uint8_t* flags) {
+  for_each_run(reinterpret_cast<const uint32_t*>(ids), shape.W, flags, [&](int64_t begin, int64_t end) {
+    const int64_t m = row_of(b, ids[begin], key, shape.M);
+    if (m == shape.M) return;
+    std::fill(offset_y + begin, offset_y + end, static_cast<float>(center_yx[2 * m] - y));
+    ramp(offset_x + begin, static_cast<int32_t>(center_yx[2 * m + 1] - begin), end - begin);
+    std::fill(weight + begin, weight + end, score[m]);
+  });
 }
 
 }  // namespace
@@ -26,16 +66,20 @@ void splat(int64_t m, const int64_t* label, const int64_t* center_yx, const floa
 void center_target_cpu(const int32_t* ids, const int64_t* key, const int64_t* label, const float* score,
                        const int64_t* center_yx, const float* bell, float* center, float* offset, float* weight,
                        const CenterTargetShape& shape) {
+  if (shape.M == 0) return;
+  const std::vector<float> rows = rows_of_bell(bell, shape.reach);
   parallel_for(0, shape.B, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      const int64_t volume = shape.C * shape.H * shape.W;
-      std::fill(center + b * volume, center + (b + 1) * volume, 0.0f);
-      const int64_t last = lower_bound(key, shape.M, image_key(b + 1, 0));
-      for (int64_t m = lower_bound(key, shape.M, image_key(b, 0)); m < last; ++m)
-        splat(m, label, center_yx, bell, center + b * volume, shape);
-      for (int64_t y = 0; y < shape.H; ++y)
-        for (int64_t x = 0; x < shape.W; ++x)
-          pixel_target(b, y, x, ids, key, score, center_yx, offset, weight, shape);
+    const int64_t last = lower_bound(key, shape.M, image_key(end, 0));
+    for (int64_t m = lower_bound(key, shape.M, image_key(begin, 0)); m < last; ++m)
+      splat(m, label, center_yx, rows, center + (key[m] >> 32) * shape.C * shape.H * shape.W, shape);
+  });
+  parallel_for(0, shape.B * shape.H, std::max<int64_t>(1, 16384 / shape.W), [&](int64_t begin, int64_t end) {
+    std::vector<uint8_t> flags(shape.W + kFlagPadding);
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t b = row / shape.H, y = row % shape.H;
+      float* offset_y = offset + (2 * b * shape.H + y) * shape.W;
+      row_target(b, y, ids + row * shape.W, key, score, center_yx, offset_y, offset_y + shape.H * shape.W,
+                 weight + row * shape.W, shape, flags.data());
     }
   });
 }

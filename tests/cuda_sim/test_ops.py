@@ -140,6 +140,26 @@ def test_center_target(kernels, order):
         assert np.array_equal(a, b.numpy())
 
 
+@pytest.mark.parametrize(("targets", "power"), [(1, 2), (2, 1), (2, 2)])
+def test_weighted_error(kernels, order, targets, power):
+    batch, channels, plane = 2, 3, 12 * 29
+    g = _generator()
+    prediction, *target = (torch.randn(batch, channels, 12, 29, generator=g) for _ in range(1 + targets))
+    weight = [torch.rand(batch, 1, 12, 29, generator=g).sub(0.6).clamp_min(0) for _ in target]
+    pairs = [x for pair in zip(target, weight) for x in pair] + [None] * (4 - 2 * targets)
+    factor = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    sums, counts = torch.ops.wsis.weighted_error(prediction, *pairs, power)
+    gradient = torch.ops.wsis.weighted_error_backward(factor, prediction, *pairs, power)
+    arrays = [_input(prediction), *(None if x is None else _input(x) for x in (*pairs[::2], *pairs[1::2]))]
+    problem = Struct(*arrays, batch, channels, plane, power == 2)
+    got_sums, got_counts, got = np.empty(2), np.empty(2, np.int64), np.empty(gradient.shape, np.float32)
+    kernels.call("weighted_error_cuda", problem, np.empty((512, 4)), got_sums, got_counts, None, order=order)
+    kernels.call("weighted_error_backward_cuda", problem, _input(factor), got, None, order=order)
+    np.testing.assert_allclose(got_sums, sums.numpy(), rtol=1e-6)
+    assert np.array_equal(got_counts, counts.numpy())
+    assert np.array_equal(got, gradient.numpy())
+
+
 def test_dense_crf(kernels, order):
     batch, sets, height, width, most = 2, 3, 9, 14, 3
     g = _generator()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from wsis import ops
 from wsis.labels.center_offset.inputs import Prediction
 from wsis.structures import CenterOffsetTarget
 
@@ -56,15 +56,13 @@ def semantic_loss(logits: Tensor, target: Tensor, hardest: float = 0.2) -> Tenso
 def center_loss(prediction: Tensor, *targets: CenterOffsetTarget) -> Tensor:
     """Weighted squared error of the centre heatmaps ``[B, C, H, W]``, summed over the channels; of several targets the
     mean of their losses."""
-    pairs = [x for target in targets for x in (target.center, target.weight)]
-    return _weighted("center_loss", 2, prediction, pairs)
+    return _weighted("center_loss", 2, prediction, [(target.center, target.weight) for target in targets])
 
 
 def offset_loss(prediction: Tensor, *targets: CenterOffsetTarget) -> Tensor:
     """Weighted absolute error of the offsets ``[B, 2, H, W]``, summed over both components; of several targets the
     mean of their losses."""
-    pairs = [x for target in targets for x in (target.offset, target.weight)]
-    return _weighted("offset_loss", 1, prediction, pairs)
+    return _weighted("offset_loss", 1, prediction, [(target.offset, target.weight) for target in targets])
 
 
 def center_offset_loss(
@@ -100,63 +98,14 @@ def center_offset_loss(
     return CenterOffsetLoss(total, seg, center, offset)
 
 
-def _weighted(owner: str, power: int, prediction: Tensor, pairs: list[Tensor]) -> Tensor:
-    """Mean over the targets of ``sum(|prediction - target| ** power * weight)`` over the number of pixels with a
-    weight; 0 for a target that has none.
-
-    Args:
-        pairs: a target ``[B, K, H, W]`` and its weight ``[B, 1, H, W]``, and so on.
-    """
-    for target in pairs[::2]:
+def _weighted(owner: str, power: int, prediction: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Mean of :func:`wsis.ops.weighted_error` over pairs of target ``[B, K, H, W]`` and weight ``[B, 1, H, W]``."""
+    for target, _ in pairs:
         if prediction.shape != target.shape:
             expected = f"prediction must have the shape of its target {list(target.shape)}"
             raise ValueError(f"{owner}: {expected}, got {list(prediction.shape)}")
-    share = 2 / len(pairs)
-    scaled = [w.float() * (share / (w > 0).sum().clamp_min(1)) for w in pairs[1::2]]
-    return _WeightedError.apply(power, prediction.float(), *(x for pair in zip(pairs[::2], scaled) for x in pair))
-
-
-class _WeightedError(torch.autograd.Function):
-    """``sum(|prediction - target| ** power * weight)`` over one or several targets.
-
-    Written out because memory is what it costs: the only map of the size of the prediction that is made is its
-    gradient. On the CPU the images take turns with one scratch buffer.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, power: int, prediction: Tensor, *pairs: Tensor) -> Tensor:
-        ctx.power = power
-        ctx.save_for_backward(prediction, *pairs)
-        total = prediction.new_zeros(())
-        scratch = _scratch(prediction)
-        for target, weight in zip(pairs[::2], pairs[1::2]):
-            for part in _turns(prediction):
-                error = torch.sub(prediction[part], target[part], out=scratch)
-                error = error.square_() if power == 2 else error.abs_()
-                total += (error.sum(1, keepdim=True) * weight[part]).sum()
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
-        prediction, *pairs = ctx.saved_tensors
-        gradient, scratch = torch.empty_like(prediction), _scratch(prediction)
-        for place, (target, weight) in enumerate(zip(pairs[::2], pairs[1::2])):
-            factor = weight * (outer * ctx.power)
-            for part in _turns(prediction):
-                error = torch.sub(prediction[part], target[part], out=gradient[part] if place == 0 else scratch)
-                slope = error if ctx.power == 2 else error.sign_()
-                if place == 0:
-                    slope.mul_(factor[part])
-                else:
-                    gradient[part].addcmul_(slope, factor[part])
-        return (None, gradient, *(None for _ in pairs))
-
-
-def _turns(x: Tensor) -> list[slice]:
-    """Images that are worked on together: on the CPU one at a time."""
-    return [slice(i, i + 1) for i in range(len(x))] if x.device.type == "cpu" else [slice(None)]
-
-
-def _scratch(x: Tensor) -> Tensor:
-    return torch.empty_like(x[_turns(x)[0]] if len(x) else x)
+    prediction, total = prediction.float(), prediction.new_zeros((), dtype=torch.float32)
+    for some in (pairs[i : i + 2] for i in range(0, len(pairs), 2)):
+        targets, weights = zip(*((target.float(), weight.float()) for target, weight in some))
+        total = total + ops.weighted_error(prediction, targets, weights, power) * (len(some) / len(pairs))
+    return total

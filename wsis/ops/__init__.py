@@ -14,6 +14,7 @@ from wsis.ops.mask_rle import mask_rle, rle_to_ids, rle_to_mask
 from wsis.ops.peaks import Peaks, peak_mask, peaks
 from wsis.ops.random_walk import propagate_to_edge, random_walk
 from wsis.ops.trace_displacement import trace_displacement
+from wsis.ops.weighted_error import weighted_error
 
 __all__ = [
     "ClassScores",
@@ -43,4 +44,5 @@ __all__ = [
     "rle_to_ids",
     "rle_to_mask",
     "trace_displacement",
+    "weighted_error",
 ]

@@ -24,6 +24,7 @@ from wsis.reference import (
     peaks,
     random_walk,
     trace_displacement,
+    weighted_error,
 )
 from wsis.structures import InstanceMap, Points
 
@@ -124,6 +125,12 @@ EXAMPLES: dict[str, Example] = {
     "peaks": Example(peaks.peaks, _take("heat"), options={"window": 5, "threshold": 0.3}),
     "peak_mask": Example(_peak_mask, _take("heat"), options={"window": 5, "threshold": 0.3}),
     "class_scores": Example(class_scores.class_scores, _take("semantic", "heat", "labels"), 1e-5),
+    "weighted_error": Example(
+        weighted_error.weighted_error,
+        lambda: [scene()["heat"], [scene()["displacement"]], [scene()["scores"][:, None]]],
+        1e-5,
+        {"power": 2},
+    ),
     "group_pixels": Example(group_pixels.group_pixels, _take("displacement", "points", "labels")),
     "center_target": Example(center_target.center_target, _take("instances"), 1e-5, {"num_classes": 2, "sigma": 3.0}),
 }
