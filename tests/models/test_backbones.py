@@ -139,6 +139,24 @@ def test_mobilenet_equals_tensorflow_semantics(size, dilated):
             torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("size", [(64, 64), (53, 38), (16, 80)])
+def test_dilated_convolutions_are_the_same_with_and_without_gradient(size):
+    torch.manual_seed(0)
+    net = MobileNetV2(dilated=True).eval()
+    x = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        without = net(x)
+    for one, other in zip(net(x), without):
+        torch.testing.assert_close(one, other)
+    layer = net.features[16].conv[1][0]
+    x = torch.randn(2, 960, 5, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn_like(layer.weight, dtype=torch.float64, requires_grad=True)
+    ours = torch.autograd.grad(torch.func.functional_call(layer, {"weight": weight}, x).square().sum(), (x, weight))
+    plain = F.conv2d(x, weight, padding=2, dilation=2, groups=960)
+    for one, other in zip(ours, torch.autograd.grad(plain.square().sum(), (x, weight))):
+        torch.testing.assert_close(one, other)
+
+
 def test_mobilenet_aligned_cells_do_not_depend_on_the_size():
     """Away from the border, aligned features of an image and of the image with one more row and column
     agree.

@@ -15,7 +15,7 @@ from wsis.data.dataset import open_data
 from wsis.data.points import point_lines
 from wsis.errors import ConfigError
 from wsis.labels.points import center_points
-from wsis.models import build_center_offset_net
+from wsis.models import CamNet, build_backbone, build_center_offset_net
 from wsis.runtime.shards import iterate_rows
 from wsis.steps import label, predict, train_center_offset
 from wsis.training.center_offset_training import CenterOffsetTraining
@@ -104,6 +104,7 @@ def test_refinement_and_supervision_change_what_is_learnt(weak, trained, tmp_pat
         "off": {"refine": False},
         "point": {"supervision": "point"},
         "mixture": {"supervision": "mixture", "point_list": str(listed)},
+        "hardest": {"hardest": 1.0},
     }
     seen = [weights(trained.network)["offset.1.weight"]]
     for name, changes in others.items():
@@ -111,6 +112,21 @@ def test_refinement_and_supervision_change_what_is_learnt(weak, trained, tmp_pat
         seen.append(weights(made.network)["offset.1.weight"])
     for one, first in enumerate(seen):
         assert not any(torch.equal(first, second) for second in seen[:one])
+
+
+def test_it_begins_with_a_classifier_and_leaves_its_first_stages_alone(weak, tmp_path):
+    classifier = CamNet(build_backbone("tiny"), 2)
+    save_network(tmp_path / "cam", classifier, {"backbone": "tiny", "categories": ["disc", "box"]})
+    changes = {"cam_weights": str(tmp_path / "cam"), "trainable_from": 2}
+    made = weights(train_center_offset.run(config(weak, tmp_path / "net", **changes)).network)
+    first = {id(p) for p in classifier.backbone.parameters()} - {id(p) for p in classifier.backbone.stage_parameters(2)}
+    assert first
+    for name, value in classifier.backbone.named_parameters():
+        assert torch.equal(value, made[f"body.backbone.{name}"]) == (id(value) in first), name
+    with pytest.raises(ConfigError, match=r"cam_weights: got architecture hrnet_w32, .*\n.*trainable_from: got"):
+        config(weak, tmp_path, architecture="hrnet_w32", **changes)
+    with pytest.raises(ConfigError, match=r"checkpoint: .* has backbone tiny, expected mobilenet_v2"):
+        train_center_offset.run(config(weak, tmp_path / "other", architecture="mobilenet_v2", **changes))
 
 
 def test_the_best_state_may_be_chosen_on_the_test_set_if_that_is_asked_for(weak, tmp_path):

@@ -12,7 +12,7 @@ from wsis.__main__ import main
 from wsis.data.dataset import open_data
 from wsis.errors import ConfigError
 from wsis.steps import train_peaks
-from wsis.training import fit as fitting
+from wsis.training import frame
 from wsis.training.checkpoint import load_network
 from wsis.training.config import MachineConfig, OptimConfig
 from wsis.training.peak_training import PeakSamples
@@ -40,7 +40,7 @@ def test_it_trains_and_does_not_repeat_itself(tmp_path, scenes, monkeypatch):
     assert (meta["backbone"], meta["training"]["alpha"]) == ("tiny", 0.55)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines][-4:] == [1, 2, 3, 4]
-    monkeypatch.setattr(train_peaks, "fit", None)
+    monkeypatch.setattr(frame, "fit", None)
     assert train_peaks.run(settings).network == result.network
     with pytest.raises(ConfigError, match=r"alpha was 0\.55 and is now 0\.7"):
         train_peaks.run(config(scenes, tmp_path / "run"))
@@ -48,7 +48,7 @@ def test_it_trains_and_does_not_repeat_itself(tmp_path, scenes, monkeypatch):
 
 def test_killed_and_resumed_equals_straight(tmp_path, scenes, monkeypatch):
     train_peaks.run(config(scenes, tmp_path / "straight"))
-    whole = fitting.fit
+    whole = frame.fit
 
     class Killed(Exception):
         pass
@@ -57,10 +57,10 @@ def test_killed_and_resumed_equals_straight(tmp_path, scenes, monkeypatch):
         whole(*arguments, **options, stop_at=2)
         raise Killed
 
-    monkeypatch.setattr(train_peaks, "fit", killed)
+    monkeypatch.setattr(frame, "fit", killed)
     with pytest.raises(Killed):
         train_peaks.run(config(scenes, tmp_path / "stopped"))
-    monkeypatch.setattr(train_peaks, "fit", whole)
+    monkeypatch.setattr(frame, "fit", whole)
     assert train_peaks.run(config(scenes, tmp_path / "stopped")).resumed_from == 2
     one, other = (load_network(tmp_path / name / "peaks").state_dict() for name in ("straight", "stopped"))
     assert all(torch.equal(value, other[key]) for key, value in one.items())

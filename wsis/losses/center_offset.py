@@ -73,6 +73,7 @@ def center_offset_loss(
     *,
     supervision: str = "image",
     weights: tuple[float, float, float] = (SEMANTIC_WEIGHT, CENTER_WEIGHT, OFFSET_WEIGHT),
+    hardest: float = 0.2,
 ) -> CenterOffsetLoss:
     """What the network minimises.
 
@@ -84,13 +85,14 @@ def center_offset_loss(
             point supervision the offset loss alone.
         supervision: ``"image"`` or ``"point"``.
         weights: factors of the semantic, centre and offset loss.
+        hardest: share of the pixels in the semantic loss, as in :func:`semantic_loss`.
 
     Raises:
         ValueError: shapes that do not fit, or an unknown supervision.
     """
     if supervision not in ("image", "point"):
         raise ValueError(f'center_offset_loss: supervision must be "image" or "point", got {supervision!r}')
-    seg = semantic_loss(prediction.semantic, semantic)
+    seg = semantic_loss(prediction.semantic, semantic, hardest)
     both = (pseudo,) if refined is None else (pseudo, refined)
     center = center_loss(prediction.center, *(both if supervision == "image" else both[:1]))
     offset = offset_loss(prediction.offset, *both)

@@ -63,10 +63,10 @@ class TapFusion(nn.Module):
             nn.Sequential(nn.Conv2d(taps, width, 1, bias=False), nn.BatchNorm2d(width)) for taps in used
         )
         self.context = separable(width, width)
-        self.smooth = separable(width, width)
+        self.smooth = separable(width, width, 3)
 
-    def forward(self, images: Tensor) -> Tensor:
-        taps = self.backbone(images)[1:]
+    def forward(self, images: Tensor, gradient_from: int = 0) -> Tensor:
+        taps = self.backbone(images, gradient_from)[1:]
         fine, medium, *coarse = (lateral(tap) for lateral, tap in zip(self.lateral, taps))
         x = self.context(torch.relu(sum(coarse)))
         x = torch.relu(F.interpolate(x, medium.shape[-2:], mode="bilinear", align_corners=False) + medium)
@@ -78,8 +78,8 @@ class CenterOffsetNet(nn.Module):
     """A body and three heads.
 
     HRNet: each head is ``3x3 convolution to 256 channels, ReLU, 1x1 convolution``, with biases. Panoptic-DeepLab: a
-    depthwise-separable 5x5 (256, 128 and 32 channels) and a 1x1 convolution. Small bodies: as that, with their width.
-    New weights are drawn with a standard deviation of 0.001 where the paper says so.
+    depthwise-separable 5x5 (256, 128 and 32 channels) and a 1x1 convolution. Small bodies: as that, 3x3 with
+    their width. New weights are drawn with a standard deviation of 0.001 where the paper says so.
 
     Keys: ``body.*`` as the body names them, ``semantic.*``, ``center.*``, ``offset.*``.
 
@@ -109,7 +109,7 @@ class CenterOffsetNet(nn.Module):
             inputs = self.body.widths[0 if name == "semantic" else 1]
             layers = [separable(inputs, width), nn.Conv2d(width, outputs, 1)]
         else:
-            layers = [separable(self.body.width, self.body.width), nn.Conv2d(self.body.width, outputs, 1)]
+            layers = [separable(self.body.width, self.body.width, 3), nn.Conv2d(self.body.width, outputs, 1)]
             nn.init.normal_(layers[1].weight, std=0.001)
             nn.init.zeros_(layers[1].bias)
             return nn.Sequential(*layers)
@@ -131,9 +131,15 @@ class CenterOffsetNet(nn.Module):
         own = self.body if isinstance(self.body, HRNet) else self.body.backbone
         return list(own.parameters())
 
-    def forward(self, images: Tensor) -> CenterOffsetOutput:
-        """``[B, 3, H, W]`` normalised images."""
-        features = self.body(images)
+    def stage_parameters(self, first: int) -> list[nn.Parameter]:
+        """Those of them in the stages from ``first`` on, which only small bodies tell apart."""
+        if first and not isinstance(self.body, TapFusion):
+            raise ValueError(f"CenterOffsetNet: a {type(self.body).__name__} learns whole, got first stage {first}")
+        return self.body.backbone.stage_parameters(first) if first else self.published_parameters()
+
+    def forward(self, images: Tensor, gradient_from: int = 0) -> CenterOffsetOutput:
+        """``[B, 3, H, W]`` normalised images; stages of a small body before ``gradient_from`` run without gradient."""
+        features = self.body(images, gradient_from) if gradient_from else self.body(images)
         classes, instances = features if isinstance(features, tuple) else (features, features)
         maps = (self.semantic(classes), self.center(instances), self.offset(instances) * self.offset_unit)
         return CenterOffsetOutput(*(_resize(x, images.shape[-2:], self.aligned) for x in maps))

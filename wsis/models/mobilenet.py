@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -51,6 +52,27 @@ def same_padding(size: int, phase: int | None = None) -> tuple[int, int]:
     return before, (cells - 1) * 2 + 3 - size - before
 
 
+class _DilatedDepthwise(nn.Conv2d):
+    """Depthwise 3x3 convolution dilated by 2.
+
+    Training on a CPU takes the four cells of every 2x2 square as four images: on each the convolution is an ordinary
+    one, whose gradient is 5 to 12 times faster there (960 channels of 20x20 cells).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().forward(x)
+        batch, channels, height, width = x.shape
+        x = F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
+        rows, columns = (side // 2 for side in x.shape[-2:])
+        x = x.permute(0, 2, 3, 1).reshape(batch, rows, 2, columns, 2, channels)
+        x = x.permute(2, 4, 0, 1, 3, 5).reshape(4 * batch, rows, columns, channels).permute(0, 3, 1, 2)
+        x = F.conv2d(x, self.weight, padding=1, groups=channels)
+        x = x.permute(0, 2, 3, 1).reshape(2, 2, batch, rows, columns, channels).permute(2, 3, 0, 4, 1, 5)
+        x = x.reshape(batch, 2 * rows, 2 * columns, channels).permute(0, 3, 1, 2)
+        return x[:, :, :height, :width]
+
+
 class _Conv(nn.Sequential):
     """Convolution, batch norm and ReLU6, under torchvision's indices 0, 1, 2."""
 
@@ -65,8 +87,9 @@ class _Conv(nn.Sequential):
         dilation: int = 1,
     ):
         padding = dilation * (kernel - 1) // 2 if stride == 1 else 0
+        layer = nn.Conv2d if dilation == 1 else _DilatedDepthwise
         super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False),
+            layer(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False),
             FixedBatchNorm(outputs),
             nn.ReLU6(),
         )

@@ -117,6 +117,6 @@ def _conv(inputs: int, outputs: int, kernel: int, dilation: int = 1, groups: int
     return nn.Sequential(conv, _NORM(outputs), nn.ReLU())
 
 
-def separable(inputs: int, outputs: int) -> nn.Sequential:
-    """Depthwise 5x5 and 1x1 convolution, each with batch norm and ReLU."""
-    return nn.Sequential(_conv(inputs, inputs, 5, groups=inputs), _conv(inputs, outputs, 1))
+def separable(inputs: int, outputs: int, kernel: int = 5) -> nn.Sequential:
+    """Depthwise ``kernel x kernel`` and 1x1 convolution, each with batch norm and ReLU."""
+    return nn.Sequential(_conv(inputs, inputs, kernel, groups=inputs), _conv(inputs, outputs, 1))

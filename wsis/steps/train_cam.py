@@ -21,11 +21,10 @@ from wsis.errors import Problems
 from wsis.models import CamNet, backbone_problem, build_backbone
 from wsis.runtime.progress import say
 from wsis.training import augment
-from wsis.training.batches import BatchPlan, CropData
-from wsis.training.checkpoint import load_network, save_network
 from wsis.training.checks import open_training_data
 from wsis.training.config import MachineConfig, OptimConfig
-from wsis.training.fit import TrainResult, finished, fit, is_main, open_run, weights_key
+from wsis.training.fit import TrainResult, is_main, weights_key
+from wsis.training.frame import TrainingJob, train
 from wsis.training.modules import CamTraining
 
 __all__ = ["Config", "run"]
@@ -94,29 +93,15 @@ def run(config: Config) -> TrainResult:
     warning = data.tags_warning()
     if warning and is_main():
         say(f"train-cam: {warning}")
-    target = Path(config.out) / NETWORK
-    with open_run(config.out, "train_cam", _parts(config, data)) as folder:
-        if finished(target, "train-cam"):
-            return TrainResult.kept(target)
-        torch.manual_seed(config.seed)
+
+    def prepare(folder: Path) -> TrainingJob:
         net = CamNet(build_backbone(config.backbone, config.weights or None), len(data.categories))
         first = net.backbone.trainable_from if config.trainable_from < 0 else config.trainable_from
-        steps = config.optim.total_steps(len(data))
-        training = CamTraining(net, config.optim, steps, first)
-        plan = BatchPlan(len(data), config.optim.batch_size, steps, config.seed)
-        samples = CropData(_Samples(config, data, net.backbone.normalization), len(data))
-        figures = fit(training, samples, plan, folder, config.machine)
-        if not is_main():
-            return TrainResult(target, **figures)
-        meta = {
-            "backbone": config.backbone,
-            "categories": list(data.categories.names),
-            "version": __version__,
-            "training": {**_parts(config, data), "steps": steps},
-        }
-        save_network(target, net, meta)
-    load_network(target, kind="cam_net", categories=data.categories)
-    return TrainResult(target, **figures)
+        training = CamTraining(net, config.optim, config.optim.total_steps(len(data)), first)
+        return TrainingJob(training, _Samples(config, data, net.backbone.normalization), len(data))
+
+    about = {"backbone": config.backbone, "categories": data.categories}
+    return train("train-cam", config, NETWORK, _parts(config, data), prepare, **about)
 
 
 class _Samples:

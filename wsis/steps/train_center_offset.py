@@ -29,15 +29,15 @@ from wsis.data.run_folder import RunFolder
 from wsis.data.weak_survey import survey_points
 from wsis.errors import Problems
 from wsis.labels import center_offset
-from wsis.models import architecture_problem, build_center_offset_net
+from wsis.models import ARCHITECTURES, CenterOffsetNet, architecture_problem, build_center_offset_net
 from wsis.runtime.device import choose_device
 from wsis.runtime.progress import say
-from wsis.training.batches import BatchPlan, CropData
 from wsis.training.center_offset_training import CenterOffsetSamples, CenterOffsetTraining
 from wsis.training.center_offset_validation import measure_ap
-from wsis.training.checkpoint import load_network, save_network
+from wsis.training.checkpoint import load_network, network_problem
 from wsis.training.config import MachineConfig, OptimConfig
-from wsis.training.fit import TrainResult, finished, fit, is_main, open_run, weights_key
+from wsis.training.fit import TrainResult, is_main, weights_key
+from wsis.training.frame import TrainingJob, train
 from wsis.training.validation import Validation, best_state
 
 __all__ = ["Config", "run"]
@@ -63,12 +63,16 @@ class Config:
         architecture: hrnet_w48, hrnet_w32, panoptic_resnet50, panoptic_resnet101, or a backbone with a small head:
             mobilenet_v2, mobilenet_v2_dilated, resnet50, tiny, timm:NAME.
         weights: file with the backbone's ImageNet weights; empty = random.
+        cam_weights: take the backbone of this classifier (from train-cam) instead of weights; few images and few
+            steps then suffice. For architectures that are a backbone with a small head.
+        trainable_from: first stage (0 to 4) of such a backbone that learns.
         supervision: image (points are peaks), point (points were annotated), or mixture: point for the images of
             point_list, image for the others.
         point_list: file with the ids under point supervision, one per line.
         point_confidence: points are used above this confidence.
         missing_points: refuse images without an entry, or take them as empty.
         refine: repair the labels with the network's own output in every step.
+        hardest: share of the pixels whose semantic loss is averaged: those with the largest.
         long_side: long side of the pictures in training, before they are scaled by 0.7 to 1.3.
         crop: side of the training crop.
         holdout: share of the training images kept back to measure the network while it trains; 0 = none.
@@ -88,11 +92,14 @@ class Config:
     out: str = ""
     architecture: str = "hrnet_w48"
     weights: str = ""
+    cam_weights: str = ""
+    trainable_from: int = 0
     supervision: str = "image"
     point_list: str = ""
     point_confidence: float = 0.7
     missing_points: str = "refuse"
     refine: bool = True
+    hardest: float = 0.2
     long_side: int = 449
     crop: int = 416
     holdout: float = 0.05
@@ -118,11 +125,19 @@ class Config:
             "holdout": (0, 0.9),
             "long_side": (33, 8192),
             "crop": (32, 8192),
+            "trainable_from": (0, 5),
+            "hardest": (1e-6, 1),
             "validate_every": (1, 10**9),
         }
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
                 problems.add(name, f"got {getattr(self, name)}, expected {low} to {high}")
+        if self.architecture in ARCHITECTURES:
+            for name in ("cam_weights", "trainable_from"):
+                if getattr(self, name):
+                    problems.add(name, f"got architecture {self.architecture}, which learns whole, expected a backbone")
+        if self.weights and self.cam_weights:
+            problems.add("cam_weights", "was given together with weights, expected only one of them")
         if (self.supervision == "mixture") != bool(self.point_list):
             problems.add("point_list", "goes with supervision = mixture, and with nothing else")
         if self.keep == "best" and not self.holdout and not self.select_on_test:
@@ -138,40 +153,36 @@ def run(config: Config) -> TrainResult:
         SystemFault: the machine failed; the same call resumes.
     """
     data, points, by_point = _check(config)
-    target = Path(config.out) / NETWORK
-    parts = _parts(config, data)
-    with open_run(config.out, "train_center_offset", parts) as folder:
-        if finished(target, "train-center-offset"):
-            return TrainResult.kept(target)
+
+    def prepare(folder: Path) -> TrainingJob:
         if is_main():
             survey = survey_points(points, data, config.semantic, config.point_confidence)
             write_json(folder / SURVEY, survey.to_json())
             for line in survey.lines():
                 say(f"train-center-offset: {line}")
-        torch.manual_seed(config.seed)
-        net = build_center_offset_net(config.architecture, len(data.categories), config.weights or None)
+        net = _network(config, len(data.categories))
         kept, held_out = _split(config, len(data))
-        steps = config.optim.total_steps(len(kept))
-        training = CenterOffsetTraining(net, config.optim, steps, config.labels, config.refine, config.seed)
-        plan = BatchPlan(len(kept), config.optim.batch_size, steps, config.seed)
+        options = (config.labels, config.refine, config.seed, config.trainable_from, config.hardest)
+        training = CenterOffsetTraining(net, config.optim, config.optim.total_steps(len(kept)), *options)
         where = (config.semantic, points, config.point_confidence, by_point, net.normalization)
         samples = CenterOffsetSamples(data, *where, config.long_side, config.crop, config.seed)
-        crops = CropData(lambda epoch, index: samples(epoch, kept[index]), len(kept))
         watchers = _validation(config, data, samples, held_out, folder)
-        figures = fit(training, crops, plan, folder, config.machine, callbacks=watchers)
-        if not is_main():
-            return TrainResult(target, **figures)
-        best = best_state(net, folder) if config.keep == "best" else None
-        meta = {
-            "backbone": config.architecture,
-            "categories": list(data.categories.names),
-            "version": __version__,
-            "training": {**parts, "steps": steps},
-            **({"best": best} if best else {}),
-        }
-        save_network(target, net, meta)
-    load_network(target, kind="center_offset_net", categories=data.categories)
-    return TrainResult(target, **figures)
+
+        def finish() -> dict[str, Any]:
+            best = best_state(net, folder) if config.keep == "best" else None
+            return {"best": best} if best else {}
+
+        return TrainingJob(training, lambda epoch, place: samples(epoch, kept[place]), len(kept), watchers, finish)
+
+    about = {"backbone": config.architecture, "categories": data.categories}
+    return train("train-center-offset", config, NETWORK, _parts(config, data), prepare, **about)
+
+
+def _network(config: Config, num_classes: int) -> CenterOffsetNet:
+    net = build_center_offset_net(config.architecture, num_classes, config.weights or None)
+    if config.cam_weights:
+        net.body.backbone.load_state_dict(load_network(config.cam_weights, kind="cam_net").backbone.state_dict())
+    return net
 
 
 def _split(config: Config, total: int) -> tuple[list[int], list[int]]:
@@ -211,6 +222,9 @@ def _check(config: Config) -> tuple[ImageSet, PointSource, frozenset[str] | None
             problems.add(name, f"is empty; give --{name}=PATH")
     if config.weights and not Path(config.weights).is_file():
         problems.add("weights", f"{config.weights} does not exist (the current folder is {Path.cwd()})")
+    reason = network_problem(config.cam_weights, "cam_net", config.architecture) if config.cam_weights else None
+    if reason:
+        problems.add("cam_weights", reason)
     if config.semantic and not Path(config.semantic).is_dir():
         problems.add("semantic", f"{config.semantic} is not a folder (the current folder is {Path.cwd()})")
     data, points, listed = None, None, frozenset()
@@ -270,12 +284,12 @@ def _source_key(path: str) -> str:
 
 def _parts(config: Config, data: ImageSet) -> dict[str, Any]:
     """What decides the weights."""
-    free = ("data", "out", "semantic", "points", "weights", "point_list", "machine")
+    free = ("data", "out", "semantic", "points", "weights", "cam_weights", "point_list", "machine")
     options = {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
     return {
         **options,
         "precision": config.machine.precision,
-        "weights": weights_key(config.weights),
+        "weights": weights_key(config.cam_weights or config.weights),
         "semantic": _source_key(config.semantic),
         "points": _source_key(config.points),
         "point_list": file_sha256(config.point_list) if config.point_list else "",

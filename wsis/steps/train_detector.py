@@ -27,11 +27,11 @@ from wsis.formats.sources import Source, open_source
 from wsis.models.detector import build_detector, detector_problem
 from wsis.runtime.device import choose_device
 from wsis.runtime.progress import say
-from wsis.training.batches import BatchPlan, CropData
-from wsis.training.checkpoint import load_network, network_problem, read_meta, save_network
+from wsis.training.checkpoint import load_network, network_problem, read_meta
 from wsis.training.config import MachineConfig, OptimConfig
 from wsis.training.detector_training import DetectorSamples, DetectorTraining, Filters
-from wsis.training.fit import TrainResult, finished, fit, is_main, open_run, weights_key
+from wsis.training.fit import TrainResult, weights_key
+from wsis.training.frame import TrainingJob, train
 
 __all__ = ["PUBLISHED", "Config", "run"]
 
@@ -131,16 +131,12 @@ def run(config: Config) -> TrainResult:
         SystemFault: the machine failed; the same call resumes.
     """
     data, source = _check(config)
-    target = Path(config.out) / NETWORK
     labels = DetectorSamples(data, source, config.filters, "", 32, 32, 0.0, 0)
     kept = _usable(config, data, labels)
     where = (config.uncertain, config.min_side, config.max_side, config.jitter, config.seed)
     samples = DetectorSamples(data, None if config.true_masks else source, config.filters, *where)
-    parts = _parts(config, data, kept)
-    with open_run(config.out, "train_detector", parts) as folder:
-        if finished(target, "train-detector"):
-            return TrainResult.kept(target)
-        torch.manual_seed(config.seed)
+
+    def prepare(folder: Path) -> TrainingJob:
         net = build_detector(
             config.architecture,
             len(data.categories),
@@ -153,21 +149,15 @@ def run(config: Config) -> TrainResult:
         steps = config.optim.total_steps(len(kept))
         fixed = config.fixed if _body(config) else ()
         training = DetectorTraining(net, config.optim, steps, config.seed, config.ema, fixed)
-        plan = BatchPlan(len(kept), config.optim.batch_size, steps, config.seed)
-        pictures = CropData(lambda epoch, index: samples(epoch, kept[index]), len(kept))
-        figures = fit(training, pictures, plan, folder, config.machine)
-        if not is_main():
-            return TrainResult(target, **figures)
-        training.finish()
-        meta = {
-            "backbone": config.architecture,
-            "categories": list(data.categories.names),
-            "version": __version__,
-            "training": {**parts, "steps": steps},
-        }
-        save_network(target, net, meta)
-    load_network(target, kind="detector", categories=data.categories)
-    return TrainResult(target, **figures)
+
+        def finish() -> dict[str, Any]:
+            training.finish()
+            return {}
+
+        return TrainingJob(training, lambda epoch, place: samples(epoch, kept[place]), len(kept), finish=finish)
+
+    about = {"backbone": config.architecture, "categories": data.categories}
+    return train("train-detector", config, NETWORK, _parts(config, data, kept), prepare, **about)
 
 
 def _body(config: Config) -> str:

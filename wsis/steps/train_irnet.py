@@ -27,11 +27,11 @@ from wsis.errors import ConfigError, DataFault, Problems
 from wsis.models import IRNet, backbone_problem, build_backbone
 from wsis.runtime.device import autocast, choose_device
 from wsis.training import augment
-from wsis.training.batches import BatchPlan, CropData
-from wsis.training.checkpoint import load_network, save_network
+from wsis.training.checkpoint import load_network
 from wsis.training.checks import open_training_data
 from wsis.training.config import MachineConfig, OptimConfig
-from wsis.training.fit import TrainResult, finished, fit, is_main, open_run, weights_key
+from wsis.training.fit import TrainResult, weights_key
+from wsis.training.frame import TrainingJob, train
 from wsis.training.mean_shift import measure_mean_displacement
 from wsis.training.modules import IRNetTraining
 
@@ -115,31 +115,21 @@ def run(config: Config) -> TrainResult:
         SystemFault: the machine failed; the same call resumes.
     """
     data = _check(config)
-    target = Path(config.out) / NETWORK
-    with open_run(config.out, "train_irnet", _parts(config, data)) as folder:
-        if finished(target, "train-irnet"):
-            return TrainResult.kept(target)
-        torch.manual_seed(config.seed)
+
+    def prepare(folder: Path) -> TrainingJob:
         net = IRNet(_backbone(config))
         steps = config.optim.total_steps(len(data))
         training = IRNetTraining(net, config.optim, steps, config.trainable_from, config.radius)
-        plan = BatchPlan(len(data), config.optim.batch_size, steps, config.seed)
-        samples = CropData(_Samples(config, data, net.backbone.normalization), len(data))
-        figures = fit(training, samples, plan, folder, config.machine)
-        if not is_main():
-            return TrainResult(target, **figures)
-        device = choose_device(config.machine.device)
-        with autocast(device, config.machine.precision):
-            mean = measure_mean_displacement(net.to(device), _mean_crops(config, net, data))
-        meta = {
-            "backbone": config.backbone,
-            "version": __version__,
-            "mean_displacement_yx": mean.tolist(),
-            "training": {**_parts(config, data), "steps": steps},
-        }
-        save_network(target, net, meta)
-    load_network(target, kind="irnet")
-    return TrainResult(target, **figures)
+
+        def finish() -> dict[str, Any]:
+            device = choose_device(config.machine.device)
+            with autocast(device, config.machine.precision):
+                mean = measure_mean_displacement(net.to(device), _mean_crops(config, net, data))
+            return {"mean_displacement_yx": mean.tolist()}
+
+        return TrainingJob(training, _Samples(config, data, net.backbone.normalization), len(data), finish=finish)
+
+    return train("train-irnet", config, NETWORK, _parts(config, data), prepare, backbone=config.backbone)
 
 
 def _backbone(config: Config):

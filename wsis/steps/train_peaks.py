@@ -12,18 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from wsis import __version__
 from wsis.data.config import DataConfig
 from wsis.data.image_set import ImageSet
 from wsis.errors import Problems
 from wsis.models import PeakNet, build_peak_net, peak_backbone_problem
-from wsis.training.batches import BatchPlan, CropData
-from wsis.training.checkpoint import load_network, save_network
+from wsis.training.checkpoint import load_network
 from wsis.training.checks import open_training_data
 from wsis.training.config import MachineConfig, OptimConfig
-from wsis.training.fit import TrainResult, finished, fit, is_main, open_run, weights_key
+from wsis.training.fit import TrainResult, weights_key
+from wsis.training.frame import TrainingJob, train
 from wsis.training.peak_training import PeakSamples, PeakTraining
 
 __all__ = ["Config", "run"]
@@ -93,28 +91,15 @@ def run(config: Config) -> TrainResult:
         SystemFault: the machine failed; the same call resumes.
     """
     data = _check(config)
-    target = Path(config.out) / NETWORK
-    with open_run(config.out, "train_peaks", _parts(config, data)) as folder:
-        if finished(target, "train-peaks"):
-            return TrainResult.kept(target)
-        torch.manual_seed(config.seed)
+
+    def prepare(folder: Path) -> TrainingJob:
         net = _network(config, len(data.categories))
-        steps = config.optim.total_steps(len(data))
-        training = PeakTraining(net, config.optim, steps, config.trainable_from)
-        plan = BatchPlan(len(data), config.optim.batch_size, steps, config.seed)
+        training = PeakTraining(net, config.optim, config.optim.total_steps(len(data)), config.trainable_from)
         samples = PeakSamples(data, net.backbone.normalization, config.side, config.crop, config.seed)
-        figures = fit(training, CropData(samples, len(data)), plan, folder, config.machine)
-        if not is_main():
-            return TrainResult(target, **figures)
-        meta = {
-            "backbone": config.backbone,
-            "categories": list(data.categories.names),
-            "version": __version__,
-            "training": {**_parts(config, data), "steps": steps},
-        }
-        save_network(target, net, meta)
-    load_network(target, kind="peak_net", categories=data.categories)
-    return TrainResult(target, **figures)
+        return TrainingJob(training, samples, len(data))
+
+    about = {"backbone": config.backbone, "categories": data.categories}
+    return train("train-peaks", config, NETWORK, _parts(config, data), prepare, **about)
 
 
 def _network(config: Config, num_classes: int) -> PeakNet:

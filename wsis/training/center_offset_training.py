@@ -41,6 +41,8 @@ class CenterOffsetTraining(Training):
         config: thresholds of the labels.
         refine: repair the labels while training.
         seed: of dropout, together with the step.
+        gradient_from: first stage of a small body that learns.
+        hardest: share of the pixels in the semantic loss.
     """
 
     net: CenterOffsetNet
@@ -54,21 +56,24 @@ class CenterOffsetTraining(Training):
         config: center_offset.Config | None = None,
         refine: bool = True,
         seed: int = 0,
+        gradient_from: int = 0,
+        hardest: float = 0.2,
     ):
         super().__init__(net, optim, steps)
         self.config, self.refine, self.seed = config or center_offset.Config(), refine, seed
+        self.gradient_from, self.hardest = gradient_from, hardest
 
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        before = self.net.published_parameters()
-        known = {id(p) for p in before}
-        return before, [p for p in self.net.parameters() if id(p) not in known]
+        known = {id(p) for p in self.net.published_parameters()}
+        new = [p for p in self.net.parameters() if id(p) not in known]
+        return self.net.stage_parameters(self.gradient_from), new
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
         torch.manual_seed((self.seed * 1_000_003 + self.step * 1_009 + self.global_rank) % 2**63)
 
     def loss(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        prediction = self.net(channels_last(batch["image"]))
+        prediction = self.net(channels_last(batch["image"]), self.gradient_from)
         prediction = CenterOffsetOutput(*(x.float() for x in prediction))
         by_point = batch["by_point"]
         groups = {name: [i for i, point in enumerate(by_point) if point == flag] for name, flag in _KINDS.items()}
@@ -98,7 +103,8 @@ class CenterOffsetTraining(Training):
         if self.refine:
             given = points if supervision == "point" else None
             refined = center_offset.refine(prediction, semantic, labels, given, **options)
-        return center_offset_loss(prediction, semantic, pseudo, refined, supervision=supervision)
+        more = {"supervision": supervision, "hardest": self.hardest}
+        return center_offset_loss(prediction, semantic, pseudo, refined, **more)
 
 
 _KINDS = {"image": False, "point": True}
