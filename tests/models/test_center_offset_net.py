@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from wsis.errors import ConfigError
-from wsis.models import build_center_offset_net
+from wsis.models import CamNet, build_backbone, build_center_offset_net
 from wsis.models.hrnet import HRNet
 from wsis.models.panoptic_decoder import PanopticResNet
 
@@ -76,6 +76,31 @@ def test_maps_have_the_size_of_the_image(name):
     before = {id(p) for p in net.published_parameters()}
     assert before
     assert before < {id(p) for p in net.parameters()}
+
+
+def test_a_classifier_is_the_first_guess_at_the_classes():
+    torch.manual_seed(0)
+    classifier = CamNet(build_backbone("tiny"), 3).eval()
+    net = build_center_offset_net("tiny", 3).eval()
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        before = net(images)
+        assert not net.activation.weight.any()
+        net.begin_with(classifier)
+        after = net(images)
+        for parameter in net.semantic.parameters():
+            parameter.zero_()
+        guess = net(images).semantic
+        maps = F.interpolate(classifier(images).maps, (16, 24), mode="bilinear", align_corners=False)
+    assert not torch.equal(before.semantic, after.semantic)
+    assert not guess[:, 0].any(), "the background begins at 0"
+    torch.testing.assert_close(guess[:, 1:], F.interpolate(maps, (64, 96), mode="bilinear", align_corners=False))
+    learned = {id(p) for p in net.stage_parameters(2)}
+    assert id(net.activation.weight) in learned
+    first = [layer for stage in net.body.backbone.stages()[:2] for layer in stage]
+    assert not learned & {id(p) for layer in first for p in layer.parameters()}
+    with pytest.raises(ValueError, match="HRNet learns whole, got first stage 1"):
+        build_center_offset_net("hrnet_w32", 3).stage_parameters(1)
 
 
 def test_hrnet_heads_are_what_the_paper_says():

@@ -63,12 +63,13 @@ def test_maps_and_points_of_others_replace_stages():
     own = list(by_name(RECIPES["bestie_small"](BestieOptions(**options))))
     assert own[:6] == ["train_cam", "make_seed_labels", "train_irnet", "make_semantic", "train_peaks", "make_points"]
     stages = by_name(RECIPES["bestie_small"](BestieOptions(**options, semantic="maps", points="points.csv")))
-    assert list(stages) == ["train_center_offset", "label", "export", "evaluate"]
+    assert list(stages) == ["train_cam", "train_center_offset", "label", "export", "evaluate"]
+    assert stages["train_center_offset"].cam_weights == stages["train_cam"].out + "/cam.safetensors"
     assert (stages["train_center_offset"].semantic, stages["train_center_offset"].points) == ("maps", "points.csv")
     stages = by_name(
         RECIPES["bestie_small"](BestieOptions(**options, semantic="maps", supervision="point", compare=False))
     )
-    assert list(stages) == ["make_points", "train_center_offset", "label", "export"]
+    assert list(stages) == ["train_cam", "make_points", "train_center_offset", "label", "export"]
     assert stages["make_points"].from_masks
     assert stages["train_center_offset"].supervision == "point"
     with pytest.raises(ConfigError, match="supervision: got 'boxes', expected image or point"):
@@ -78,6 +79,8 @@ def test_maps_and_points_of_others_replace_stages():
 SCENES = ["--data.kind=scenes", "--data.num=6", "--data.min_side=64", "--data.max_side=72", "--device=cpu"]
 NETWORK = [f"--train_center_offset.{word}" for word in ("long_side=65", "crop=64", "validate_every=2", "holdout=0.2")]
 NETWORK += [f"--train_center_offset.optim.{word}" for word in ("steps=2", "batch_size=2", "warmup=0")]
+CLASSIFIER = [f"--train_cam.{word}" for word in ("crop=48", "min_side=48", "max_side=64", "optim.steps=2")]
+CLASSIFIER += ["--train_cam.optim.batch_size=3"]
 
 
 def test_the_whole_road_in_miniature(tmp_path, capsys):
@@ -85,9 +88,8 @@ def test_the_whole_road_in_miniature(tmp_path, capsys):
     points in the middle of the masks. A second call has nothing to do."""
     out = tmp_path / "run"
     words = ["run", "bestie_small", f"--out={out}", "--backbone=tiny", "--workers=0", *SCENES, *NETWORK]
-    words += ["--train_cam.crop=48", "--train_cam.min_side=48", "--train_cam.max_side=64"]
-    words += ["--train_cam.optim.steps=2", "--train_cam.optim.batch_size=3", "--train_irnet.crop=76"]
-    words += ["--train_irnet.mean_crop=64", "--train_irnet.optim.steps=2", "--train_irnet.optim.batch_size=3"]
+    words += [*CLASSIFIER, "--train_irnet.crop=76", "--train_irnet.mean_crop=64"]
+    words += [ "--train_irnet.optim.steps=2", "--train_irnet.optim.batch_size=3"]
     words += ["--make_semantic.min_side=64", "--make_semantic.propagation.walk_steps=16"]
     words += ["--train_peaks.side=72", "--train_peaks.crop=64", "--train_peaks.width=16"]
     words += ["--train_peaks.optim.steps=2", "--train_peaks.optim.batch_size=3", "--make_points.points.side=64"]
@@ -106,6 +108,7 @@ def test_the_whole_road_in_miniature(tmp_path, capsys):
 
     other = [f"--out={tmp_path / 'points'}", f"--semantic={out / 'semantic_maps' / 'maps'}", "--supervision=point"]
     words = ["run", "bestie_small", *other, "--backbone=tiny", "--workers=0", "--num_pictures=0", *SCENES, *NETWORK]
+    words += CLASSIFIER
     assert main(words) == 0
     names = (out / "semantic_maps" / "maps").glob("*.png")
     points = open_points(tmp_path / "points" / "points", Categories(tuple(map(str, range(100)))))

@@ -116,7 +116,8 @@ def test_refinement_and_supervision_change_what_is_learnt(weak, trained, tmp_pat
 
 def test_it_begins_with_a_classifier_and_leaves_its_first_stages_alone(weak, tmp_path):
     classifier = CamNet(build_backbone("tiny"), 2)
-    save_network(tmp_path / "cam", classifier, {"backbone": "tiny", "categories": ["disc", "box"]})
+    names = list(open_data(DATA).categories.names)
+    save_network(tmp_path / "cam", classifier, {"backbone": "tiny", "categories": names})
     changes = {"cam_weights": str(tmp_path / "cam"), "trainable_from": 2}
     made = weights(train_center_offset.run(config(weak, tmp_path / "net", **changes)).network)
     first = {id(p) for p in classifier.backbone.parameters()} - {id(p) for p in classifier.backbone.stage_parameters(2)}

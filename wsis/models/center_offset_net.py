@@ -13,6 +13,7 @@ from wsis.errors import ConfigError, did_you_mean
 
 from .backbone import Backbone
 from .build import BACKBONES, backbone_problem, build_backbone, checked_state, read_weights
+from .cam_net import CamNet
 from .hrnet import HRNet
 from .panoptic_decoder import PanopticResNet, separable
 
@@ -65,23 +66,26 @@ class TapFusion(nn.Module):
         self.context = separable(width, width)
         self.smooth = separable(width, width, 3)
 
-    def forward(self, images: Tensor, gradient_from: int = 0) -> Tensor:
+    def forward(self, images: Tensor, gradient_from: int = 0) -> tuple[Tensor, Tensor]:
+        """The fused features, and the last tap."""
         taps = self.backbone(images, gradient_from)[1:]
         fine, medium, *coarse = (lateral(tap) for lateral, tap in zip(self.lateral, taps))
         x = self.context(torch.relu(sum(coarse)))
         x = torch.relu(F.interpolate(x, medium.shape[-2:], mode="bilinear", align_corners=False) + medium)
         x = torch.relu(F.interpolate(x, fine.shape[-2:], mode="bilinear", align_corners=False) + fine)
-        return self.smooth(x)
+        return self.smooth(x), taps[-1]
 
 
 class CenterOffsetNet(nn.Module):
     """A body and three heads.
 
     HRNet: each head is ``3x3 convolution to 256 channels, ReLU, 1x1 convolution``, with biases. Panoptic-DeepLab: a
-    depthwise-separable 5x5 (256, 128 and 32 channels) and a 1x1 convolution. Small bodies: as that, 3x3 with
-    their width. New weights are drawn with a standard deviation of 0.001 where the paper says so.
+    depthwise-separable 5x5 (256, 128 and 32 channels) and a 1x1 convolution. Small bodies: as that, 3x3 with their
+    width; their classes also see the last tap through a 1x1 convolution, ``activation``, which begins as 0 or as a
+    trained classifier's (:meth:`begin_with`): activation maps are then the first guess at the classes. New weights
+    are drawn with a standard deviation of 0.001 where the paper says so.
 
-    Keys: ``body.*`` as the body names them, ``semantic.*``, ``center.*``, ``offset.*``.
+    Keys: ``body.*`` as the body names them, ``semantic.*``, ``center.*``, ``offset.*``, ``activation.*``.
 
     Args:
         body: :class:`HRNet`, :class:`PanopticResNet` or :class:`TapFusion`.
@@ -100,6 +104,9 @@ class CenterOffsetNet(nn.Module):
         outputs = {"semantic": num_classes + 1, "center": num_classes, "offset": 2}
         for name, channels in outputs.items():
             setattr(self, name, self._head(name, channels))
+        if isinstance(body, TapFusion):
+            self.activation = nn.Conv2d(body.backbone.channels[-1], num_classes + 1, 1, bias=False)
+            nn.init.zeros_(self.activation.weight)
 
     def _head(self, name: str, outputs: int) -> nn.Sequential:
         if isinstance(self.body, HRNet):
@@ -127,21 +134,35 @@ class CenterOffsetNet(nn.Module):
         return self.body.normalization
 
     def published_parameters(self) -> list[nn.Parameter]:
-        """Parameters that published ImageNet weights can fill."""
+        """Parameters that published ImageNet weights, or a classifier, can fill."""
         own = self.body if isinstance(self.body, HRNet) else self.body.backbone
-        return list(own.parameters())
+        return [*own.parameters(), *(self.activation.parameters() if isinstance(self.body, TapFusion) else ())]
+
+    @torch.no_grad()
+    def begin_with(self, classifier: CamNet) -> None:
+        """Take backbone and classes of a trained classifier with the same backbone and classes; small bodies only."""
+        self.body.backbone.load_state_dict(classifier.backbone.state_dict())
+        self.activation.weight[1:] = classifier.classifier.weight
 
     def stage_parameters(self, first: int) -> list[nn.Parameter]:
         """Those of them in the stages from ``first`` on, which only small bodies tell apart."""
         if first and not isinstance(self.body, TapFusion):
             raise ValueError(f"CenterOffsetNet: a {type(self.body).__name__} learns whole, got first stage {first}")
-        return self.body.backbone.stage_parameters(first) if first else self.published_parameters()
+        if not first:
+            return self.published_parameters()
+        return [*self.body.backbone.stage_parameters(first), *self.activation.parameters()]
 
     def forward(self, images: Tensor, gradient_from: int = 0) -> CenterOffsetOutput:
         """``[B, 3, H, W]`` normalised images; stages of a small body before ``gradient_from`` run without gradient."""
-        features = self.body(images, gradient_from) if gradient_from else self.body(images)
-        classes, instances = features if isinstance(features, tuple) else (features, features)
-        maps = (self.semantic(classes), self.center(instances), self.offset(instances) * self.offset_unit)
+        if isinstance(self.body, TapFusion):
+            features, last = self.body(images, gradient_from)
+            first_guess = F.interpolate(self.activation(last), features.shape[-2:], mode="bilinear")
+            maps = (self.semantic(features) + first_guess, self.center(features), self.offset(features))
+        else:
+            features = self.body(images)
+            classes, instances = features if isinstance(features, tuple) else (features, features)
+            maps = (self.semantic(classes), self.center(instances), self.offset(instances))
+        maps = (*maps[:2], maps[2] * self.offset_unit)
         return CenterOffsetOutput(*(_resize(x, images.shape[-2:], self.aligned) for x in maps))
 
 

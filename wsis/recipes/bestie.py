@@ -51,8 +51,8 @@ class BestieNumbers:
     Attributes:
         irnet: numbers of the road to the semantic maps.
         peaks: fields of ``train_peaks.Config``.
-        peaks_on_classifier: the peak network begins with the trained classifier's backbone, which is trained if the
-            road to the semantic maps has not done so.
+        on_classifier: the peak network and the network begin with the trained classifier, which is trained even where
+            the semantic maps are given.
         points: how points are read from the peak network's maps.
         network: fields of ``train_center_offset.Config``.
         pretrained: peak network and network must not start from random weights.
@@ -63,7 +63,7 @@ class BestieNumbers:
     irnet: Numbers
     peaks: dict
     network: dict
-    peaks_on_classifier: bool = False
+    on_classifier: bool = False
     pretrained: bool = False
     label_split: str = ""
     points: points.Config = dataclasses.field(default_factory=points.Config)
@@ -103,31 +103,35 @@ def bestie_coco(options: BestieOptions) -> list[Stage]:
 
 def bestie_small(options: BestieOptions) -> list[Stage]:
     """MobileNetV2 for a CPU and a few hundred images; ``docs/results.md`` has its figures."""
-    backbone = options.backbone or "mobilenet_v2_dilated"
+    backbone = options.backbone or "mobilenet_v2"
     numbers = BestieNumbers(
         irnet=small_numbers(),
         peaks={
-            "backbone": options.backbone or "mobilenet_v2",
+            "backbone": backbone,
             "width": 192,
-            "trainable_from": 3,
+            "trainable_from": 5,
             "side": 352,
             "crop": 320,
             "optim": OptimConfig(
-                "adamw", lr=1e-4, new_layers=10.0, weight_decay=0.01, epochs=4, min_steps=150, batch_size=16
+                "adamw", lr=1e-4, new_layers=10.0, weight_decay=0.01, epochs=4, min_steps=200, batch_size=16
             ),
         },
-        peaks_on_classifier=True,
-        points=points.Config(side=320),
+        on_classifier=True,
+        points=points.Config(side=352),
         network={
             "architecture": backbone,
-            "weights": options.weights,
+            "trainable_from": 2,
+            "point_confidence": 0.3,
+            "hardest": 0.4,
             "long_side": 353,
             "crop": 320,
-            "validate_every": 200,
+            "validate_every": 500,
+            "keep": "last",
             "optim": OptimConfig(
-                "adamw", lr=5e-4, new_layers=5.0, weight_decay=0.01, steps=1000, batch_size=8, warmup=50
+                "adamw", lr=1e-4, new_layers=10.0, weight_decay=0.01, steps=1500, batch_size=8, warmup=50
             ),
         },
+        labels=center_offset.Config(sigma=12.0),
     )
     return bestie_stages(options, numbers)
 
@@ -139,10 +143,10 @@ def bestie_stages(options: BestieOptions, numbers: BestieNumbers) -> list[Stage]
     cues = options.points or str(out / "points")
     stages = _semantic_stages(options, numbers, semantic)
     if options.semantic:
-        by_peaks = numbers.peaks_on_classifier and not options.points and options.supervision == "image"
-        stages = [stage for stage in stages if by_peaks and stage.name == "train_cam"]
+        stages = [stage for stage in stages if numbers.on_classifier and stage.name == "train_cam"]
     if not options.points:
         stages += _point_stages(options, numbers)
+    begun = {"cam_weights": _classifier(out)} if numbers.on_classifier else {}
     network = train_center_offset.Config(
         data=options.data,
         semantic=semantic,
@@ -152,7 +156,7 @@ def bestie_stages(options: BestieOptions, numbers: BestieNumbers) -> list[Stage]
         labels=numbers.labels,
         seed=options.seed,
         machine=_machine(options),
-        **numbers.network,
+        **{**begun, **numbers.network},
     )
     needed = network.architecture if numbers.pretrained else ""
     stages.append(Stage("train_center_offset", "train_center_offset", network, needed))
@@ -182,11 +186,10 @@ def _point_stages(options: BestieOptions, numbers: BestieNumbers) -> list[Stage]
     shared = {"data": options.data, "out": str(out / "points"), "device": options.device, "workers": options.workers}
     if options.supervision == "point":
         return [Stage("make_points", "make_points", make_points.Config(from_masks=True, **shared))]
-    classifier = str(out / "train_cam" / train_cam.NETWORK) if numbers.peaks_on_classifier else ""
     peaks = train_peaks.Config(
         data=options.data,
         out=str(out / "train_peaks"),
-        cam_weights=classifier,
+        cam_weights=_classifier(out) if numbers.on_classifier else "",
         seed=options.seed,
         machine=_machine(options),
         **numbers.peaks,
@@ -240,6 +243,10 @@ def _label_stages(
         )
         stages.append(Stage("report", "report", page))
     return stages
+
+
+def _classifier(out: Path) -> str:
+    return str(out / "train_cam" / train_cam.NETWORK)
 
 
 def _machine(options: BestieOptions) -> MachineConfig:

@@ -63,8 +63,8 @@ class Config:
         architecture: hrnet_w48, hrnet_w32, panoptic_resnet50, panoptic_resnet101, or a backbone with a small head:
             mobilenet_v2, mobilenet_v2_dilated, resnet50, tiny, timm:NAME.
         weights: file with the backbone's ImageNet weights; empty = random.
-        cam_weights: take the backbone of this classifier (from train-cam) instead of weights; few images and few
-            steps then suffice. For architectures that are a backbone with a small head.
+        cam_weights: begin with this classifier (from train-cam), its backbone and its classes, instead of weights;
+            few images and few steps then suffice. For architectures that are a backbone with a small head.
         trainable_from: first stage (0 to 4) of such a backbone that learns.
         supervision: image (points are peaks), point (points were annotated), or mixture: point for the images of
             point_list, image for the others.
@@ -181,7 +181,7 @@ def run(config: Config) -> TrainResult:
 def _network(config: Config, num_classes: int) -> CenterOffsetNet:
     net = build_center_offset_net(config.architecture, num_classes, config.weights or None)
     if config.cam_weights:
-        net.body.backbone.load_state_dict(load_network(config.cam_weights, kind="cam_net").backbone.state_dict())
+        net.begin_with(load_network(config.cam_weights, kind="cam_net"))
     return net
 
 
@@ -222,9 +222,6 @@ def _check(config: Config) -> tuple[ImageSet, PointSource, frozenset[str] | None
             problems.add(name, f"is empty; give --{name}=PATH")
     if config.weights and not Path(config.weights).is_file():
         problems.add("weights", f"{config.weights} does not exist (the current folder is {Path.cwd()})")
-    reason = network_problem(config.cam_weights, "cam_net", config.architecture) if config.cam_weights else None
-    if reason:
-        problems.add("cam_weights", reason)
     if config.semantic and not Path(config.semantic).is_dir():
         problems.add("semantic", f"{config.semantic} is not a folder (the current folder is {Path.cwd()})")
     data, points, listed = None, None, frozenset()
@@ -232,6 +229,10 @@ def _check(config: Config) -> tuple[ImageSet, PointSource, frozenset[str] | None
         choose_device(config.machine.device)
         data = open_data(config.data)
         data.require_labels()
+        wanted = ("cam_net", config.architecture, data.categories)
+        reason = network_problem(config.cam_weights, *wanted) if config.cam_weights else None
+        if reason:
+            problems.add("cam_weights", reason)
         if config.select_on_test:
             test = open_data(dataclasses.replace(config.data, split=config.select_on_test, list=""))
             if not test.has_masks:
