@@ -24,11 +24,12 @@ from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
 from wsis.data.image_set import ImageSet
 from wsis.data.run_folder import RunFolder
-from wsis.errors import ConfigError, Problems
+from wsis.errors import Problems
 from wsis.labels import cam_components, center_offset, detector_labeller, irnet
 from wsis.labels.center_offset.labeller import CenterOffsetLabeller
 from wsis.labels.detector_labeller import DetectorLabeller
 from wsis.labels.labeller import Labeller
+from wsis.runtime.checks import open_inputs
 from wsis.runtime.device import autocast, choose_device, device_problems
 from wsis.runtime.faults import FaultCount
 from wsis.runtime.inputs import freeze_inputs, split_units
@@ -39,7 +40,7 @@ from wsis.runtime.parts import local_rank, parse_part
 from wsis.runtime.progress import RunLog, StageClock, say, stage_shares
 from wsis.runtime.ray_engine import RayEngine, RaySettings, ray_problem
 from wsis.runtime.stop import StopRequest
-from wsis.training.checkpoint import load_network, network_problem, read_meta
+from wsis.training.checkpoint import load_network, read_meta
 
 __all__ = ["Config", "Result", "run"]
 
@@ -293,44 +294,12 @@ def _labeller(
 def _check(config: Config) -> ImageSet:
     """Everything that can be known to be wrong before work begins, in one list; the opened data set."""
     problems = Problems()
-    for name in ("out", *NEEDS[config.method]):
-        if not getattr(config, name):
-            problems.add(name, f"is empty; give --{name}=PATH")
-    data = None
-    try:
-        data = open_data(config.data)
-    except ConfigError as error:
-        problems.extend(error)
-    if data is not None and len(data) == 0:
-        problems.add("data", "the list of images is empty")
-    for name, kind in NEEDS[config.method].items():
-        categories = data.categories if data is not None and kind != "irnet" else None
-        problem = network_problem(getattr(config, name), kind, categories=categories) if getattr(config, name) else None
-        if problem:
-            problems.add(name, problem)
+    data = open_inputs(config, problems, NEEDS[config.method], ("out", "semantic", "dump_fields"))
     problem = ray_problem(RaySettings(config.address)) if config.engine == "ray" else None
     if problem:
         problems.add("engine", problem)
-    for name in ("out", "semantic", "dump_fields"):
-        clash = _overwrites(getattr(config, name), config.data)
-        if clash:
-            problems.add(name, f"{getattr(config, name)} is {clash}; give another folder, inputs are never overwritten")
     problems.raise_if_any()
     return data
-
-
-def _overwrites(folder: str, data: DataConfig) -> str | None:
-    """Which input folder an output folder would write into."""
-    if not folder or not data.root:
-        return None
-    target, root = Path(folder).resolve(), Path(data.root).resolve()
-    inputs = {
-        "the data folder": root,
-        "the folder of the pictures": root / "JPEGImages",
-        "the folder of the class masks": root / data.semantic_folder,
-        "the folder of the instance masks": root / data.instance_folder,
-    }
-    return next((name for name, path in inputs.items() if target == path.resolve()), None)
 
 
 def _notes(config: Config) -> dict[str, Any]:

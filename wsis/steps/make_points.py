@@ -17,20 +17,20 @@ import torch
 from wsis import __version__
 from wsis.data.artifacts import safe_join
 from wsis.data.config import DataConfig
-from wsis.data.dataset import open_data
 from wsis.data.image_set import ImageSet
 from wsis.data.lists import read_text
 from wsis.data.points import point_lines, write_point_table
 from wsis.data.run_folder import RunFolder
-from wsis.errors import Code, ConfigError, DataFault, ExitCode, Problems
+from wsis.errors import Code, DataFault, ExitCode, Problems
 from wsis.labels import points
 from wsis.models import PeakNet
+from wsis.runtime.checks import open_inputs
 from wsis.runtime.decode import Decoded
 from wsis.runtime.device import autocast, choose_device, device_problems
 from wsis.runtime.files_job import FilesResult, make_files
 from wsis.runtime.inputs import FrozenInputs, freeze_inputs
 from wsis.runtime.progress import StageClock
-from wsis.training.checkpoint import load_network, network_problem, read_meta
+from wsis.training.checkpoint import load_network, read_meta
 
 __all__ = ["TABLE", "Config", "run"]
 
@@ -154,22 +154,9 @@ def _rows(folder: Path, data: ImageSet) -> dict[str, list[list[float]]]:
 def _check(config: Config) -> ImageSet:
     """Everything that can be known to be wrong before work begins, in one list; the opened data set."""
     problems = Problems()
-    for name in ("out", *(() if config.from_masks else ("peak_weights",))):
-        if not getattr(config, name):
-            problems.add(name, f"is empty; give --{name}=PATH")
-    data = None
-    try:
-        data = open_data(config.data)
-    except ConfigError as error:
-        problems.extend(error)
+    data = open_inputs(config, problems, {} if config.from_masks else {"peak_weights": "peak_net"})
     if data is not None and config.from_masks and not data.has_masks:
         problems.add("from_masks", "the data set has no masks for some of its images; give a split that has")
-    if config.peak_weights:
-        problem = network_problem(config.peak_weights, "peak_net", categories=data.categories if data else None)
-        if problem:
-            problems.add("peak_weights", problem)
-    if config.out and config.data.root and Path(config.out).resolve() == Path(config.data.root).resolve():
-        problems.add("out", f"{config.out} is the data folder; inputs are never overwritten")
     problems.raise_if_any()
     return data
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,19 @@ import torch
 from wsis import __version__
 from wsis.data.artifacts import encode_png
 from wsis.data.config import DataConfig
-from wsis.data.dataset import open_data
 from wsis.data.image_set import ImageSet
 from wsis.data.run_folder import RunFolder
-from wsis.errors import Code, ConfigError, DataFault, Problems
+from wsis.errors import Code, DataFault, Problems
 from wsis.labels import seeds
 from wsis.labels.cam import multi_scale_cams
 from wsis.models import CamNet
+from wsis.runtime.checks import open_inputs
 from wsis.runtime.decode import Decoded
 from wsis.runtime.device import autocast, choose_device, device_problems
 from wsis.runtime.files_job import FilesResult, make_files
 from wsis.runtime.inputs import FrozenInputs, freeze_inputs
 from wsis.runtime.progress import StageClock
-from wsis.training.checkpoint import load_network, network_problem, read_meta
+from wsis.training.checkpoint import load_network, read_meta
 
 __all__ = ["Config", "run"]
 
@@ -149,22 +148,7 @@ class _Maker:
 def _check(config: Config) -> ImageSet:
     """Everything that can be known to be wrong before work begins, in one list; the opened data set."""
     problems = Problems()
-    for name in ("out", "cam_weights"):
-        if not getattr(config, name):
-            problems.add(name, f"is empty; give --{name}=PATH")
-    data = None
-    try:
-        data = open_data(config.data)
-    except ConfigError as error:
-        problems.extend(error)
-    if data is not None and len(data) == 0:
-        problems.add("data", "the list of images is empty")
-    if config.cam_weights:
-        problem = network_problem(config.cam_weights, "cam_net", categories=data.categories if data else None)
-        if problem:
-            problems.add("cam_weights", problem)
-    if config.out and config.data.root and Path(config.out).resolve() == Path(config.data.root).resolve():
-        problems.add("out", f"{config.out} is the data folder; inputs are never overwritten")
+    data = open_inputs(config, problems, {"cam_weights": "cam_net"})
     problems.raise_if_any()
     return data
 
