@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--max_side", type=int, default=96)
     parser.add_argument("--unit_size", type=int, default=64)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0])
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -182,7 +183,7 @@ def _prepare(options: argparse.Namespace, **changes: Any) -> label.Config:
         "cam_weights": str(options.out / "cam.safetensors"),
         "irnet_weights": str(options.out / "irnet.safetensors"),
         "method": options.method,
-        "scales": (1.0,),
+        "scales": tuple(options.scales),
         "min_side": options.max_side,
         "unit_size": options.unit_size,
         "workers": options.workers,

@@ -83,6 +83,13 @@ def test_output_does_not_depend_on_batches_and_workers(tmp_path, straight, scene
     assert contents(out) == contents(straight.out)
 
 
+@pytest.mark.parametrize("ahead", [0, 2800])
+def test_output_does_not_depend_on_where_pictures_are_scaled(tmp_path, straight, scenes, weights, ahead, monkeypatch):
+    monkeypatch.setattr(label_units, "_SCALED_AHEAD", ahead)
+    label.run(config(scenes, tmp_path / "other", weights, semantic=str(tmp_path / "other" / "maps")))
+    assert contents(tmp_path / "other") == contents(straight.out)
+
+
 def test_equal_sizes_share_a_batch(tmp_path, weights):
     data = DataConfig(kind="scenes", num=5, min_side=48, max_side=48)
     label.run(config(data, tmp_path / "one", weights, batch_size=1))
@@ -188,8 +195,8 @@ def test_images_without_class_are_empty_and_without_entry_are_skipped(tmp_path, 
 def test_values_that_are_not_finite_are_recorded(tmp_path, scenes, weights, monkeypatch):
     fields = Labeller.fields
 
-    def poisoned(self, images, classes):
-        made = fields(self, images, classes)
+    def poisoned(self, *args, **kwargs):
+        made = fields(self, *args, **kwargs)
         made.boundary[0, 0, 0] = float("nan")
         return made
 
@@ -305,10 +312,10 @@ def test_memory_that_does_not_suffice_halves_the_batch(tmp_path, weights, monkey
     label.run(config(data, tmp_path / "plain", weights, batch_size=4))
     fields = Labeller.fields
 
-    def short(self, images, classes):
+    def short(self, images, *args, **kwargs):
         if len(images) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return fields(self, images, classes)
+        return fields(self, images, *args, **kwargs)
 
     monkeypatch.setattr(Labeller, "fields", short)
     label.run(config(data, tmp_path / "short", weights, batch_size=4 * torch.get_num_threads()))
@@ -324,12 +331,12 @@ def test_memory_that_does_not_suffice_for_one_image_takes_the_cpu(tmp_path, weig
     label.run(config(data, tmp_path / "plain", weights))
     fields, asked = Labeller.fields, set()
 
-    def full(self, images, classes):
+    def full(self, images, *args, **kwargs):
         known = int(images[0].sum()) in asked
         asked.add(int(images[0].sum()))
         if not known:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return fields(self, images, classes)
+        return fields(self, images, *args, **kwargs)
 
     monkeypatch.setattr(Labeller, "fields", full)
     assert label.run(config(data, tmp_path / "short", weights, batch_size=1)).exit_code == 0
@@ -390,11 +397,11 @@ def test_a_unit_that_takes_too_long_after_a_signal_is_dropped(tmp_path, straight
     monkeypatch.setattr(label, "StopRequest", lambda: StopRequest(grace=0.0))
     fields = Labeller.fields
 
-    def stop_here(self, images, classes):
+    def stop_here(self, *args, **kwargs):
         monkeypatch.setattr(Labeller, "fields", fields)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.5)
-        return fields(self, images, classes)
+        return fields(self, *args, **kwargs)
 
     monkeypatch.setattr(Labeller, "fields", stop_here)
     assert label.run(settings).exit_code == 75

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from wsis.models import CamNet
 
-__all__ = ["CamMaps", "multi_scale_cam", "multi_scale_cams"]
+__all__ = ["CamMaps", "image_pyramid", "multi_scale_cam", "multi_scale_cams"]
 
 SCALES = (1.0, 0.5, 1.5, 2.0)
 
@@ -55,15 +55,21 @@ def multi_scale_cam(
     return multi_scale_cams(net, [image], [classes], scales)[0]
 
 
+def image_pyramid(image: Tensor, scales: Sequence[float]) -> list[Tensor]:
+    """An image ``[3, H, W]`` uint8 at each of the scales, as the net is given it, on the CPU."""
+    return [_scaled(image, scale) for scale in scales]
+
+
 @torch.no_grad()
 def multi_scale_cams(
     net: CamNet,
     images: Sequence[Tensor],
     classes: Sequence[Tensor | Sequence[int]],
     scales: Sequence[float] = SCALES,
+    pyramids: Sequence[Sequence[Tensor]] | None = None,
 ) -> list[CamMaps]:
     """CAMs of several images; those of equal size go through the net together. Arguments as in
-    ``multi_scale_cam``.
+    ``multi_scale_cam``; ``pyramids``: :func:`image_pyramid` of each image, where that was made before.
     """
     _check(images, classes, scales)
     device = net.classifier.weight.device
@@ -76,7 +82,8 @@ def multi_scale_cams(
     net.eval()
     try:
         for size, members in groups.items():
-            fused = _fuse(net, [images[i] for i in members], [present[i] for i in members], size, scales)
+            levels = [image_pyramid(images[i], scales) if pyramids is None else pyramids[i] for i in members]
+            fused = _fuse(net, levels, [present[i] for i in members], size)
             for index, maps in zip(members, fused):
                 results[index] = maps
     finally:
@@ -110,16 +117,16 @@ def _classes(classes: Tensor | Sequence[int], num_classes: int, device: torch.de
 
 
 def _fuse(
-    net: CamNet, images: list[Tensor], classes: list[Tensor], size: tuple[int, int], scales: Sequence[float]
+    net: CamNet, pyramids: list[Sequence[Tensor]], classes: list[Tensor], size: tuple[int, int]
 ) -> list[CamMaps]:
     """Both fusions of images of one size."""
     height, width = size
     strided_size = ((height - 1) // 4 + 1, (width - 1) // 4 + 1)
     padded_size = (((height - 1) // 16 + 1) * 16, ((width - 1) // 16 + 1) * 16)
-    strided: list[Tensor | float] = [0.0] * len(images)
-    full: list[Tensor | float] = [0.0] * len(images)
-    for scale in scales:
-        maps = _maps(net, images, scale)
+    strided: list[Tensor | float] = [0.0] * len(pyramids)
+    full: list[Tensor | float] = [0.0] * len(pyramids)
+    for level in zip(*pyramids):
+        maps = _maps(net, level)
         for i, present in enumerate(classes):
             if present.numel():
                 chosen = maps[i : i + 1, present]
@@ -132,13 +139,11 @@ def _fuse(
     ]
 
 
-def _maps(net: CamNet, images: list[Tensor], scale: float) -> Tensor:
-    """``relu(maps)`` of the images at one scale plus the un-mirrored maps of their mirrors, ``[B, C, h, w]``
-    float32.
-    """
+def _maps(net: CamNet, images: Sequence[Tensor]) -> Tensor:
+    """``relu(maps)`` of images of one size plus the un-mirrored maps of their mirrors, ``[B, C, h, w]`` float32."""
     device = net.classifier.weight.device
     mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in net.backbone.normalization)
-    x = torch.stack([_scaled(image, scale) for image in images]).to(device)
+    x = torch.stack(list(images)).to(device)
     x = (x.float() - mean) / std
     maps = net(torch.cat([x, x.flip(3)]).contiguous(memory_format=torch.channels_last)).maps.float().relu()
     direct, mirrored = maps.chunk(2)

@@ -92,14 +92,20 @@ class CamLabeller:
         return self
 
     @torch.no_grad()
-    def fields(self, images: Sequence[Tensor], classes: Sequence[Sequence[int]]) -> CamFields:
+    def fields(
+        self,
+        images: Sequence[Tensor],
+        classes: Sequence[Sequence[int]],
+        pyramids: Sequence[Sequence[Tensor]] | None = None,
+    ) -> CamFields:
         """Run the net on images of one size, one by one on the CPU."""
         step = 1 if self.device.type == "cpu" else len(images)
         maps = []
         with self.context():
             for start in range(0, len(images), step):
                 part = slice(start, start + step)
-                maps += multi_scale_cams(self.cam_net, images[part], classes[part], self.scales)
+                levels = None if pyramids is None else pyramids[part]
+                maps += multi_scale_cams(self.cam_net, images[part], classes[part], self.scales, levels)
         counts = torch.tensor([len(item) for item in classes], dtype=torch.int64)
         index = torch.repeat_interleave(torch.arange(len(classes)), counts)
         flat = torch.tensor([number for item in classes for number in item], dtype=torch.int64)

@@ -110,8 +110,14 @@ class Labeller:
         return self
 
     @torch.no_grad()
-    def fields(self, images: Sequence[Tensor], classes: Sequence[Sequence[int]]) -> Fields:
-        """Run the nets on images of one size: ``B`` times ``[3, H, W]`` uint8, and the classes of each.
+    def fields(
+        self,
+        images: Sequence[Tensor],
+        classes: Sequence[Sequence[int]],
+        pyramids: Sequence[Sequence[Tensor]] | None = None,
+    ) -> Fields:
+        """Run the nets on images of one size: ``B`` times ``[3, H, W]`` uint8, and the classes of each. ``pyramids``:
+        see :func:`wsis.labels.cam.multi_scale_cams`.
 
         On the CPU images go through the nets one by one: the last bits of a convolution depend on how many
         images it is given, and a batch is not faster there.
@@ -121,7 +127,8 @@ class Labeller:
         with self.context():
             for start in range(0, len(images), step):
                 part = list(images[start : start + step])
-                maps += multi_scale_cams(self.cam_net, part, classes[start : start + step], self.scales)
+                levels = None if pyramids is None else pyramids[start : start + step]
+                maps += multi_scale_cams(self.cam_net, part, classes[start : start + step], self.scales, levels)
                 pair = boundary_and_displacement(self.irnet, torch.stack(part), self.min_side)
                 boundary.append(pair.boundary)
                 displacement.append(pair.displacement)

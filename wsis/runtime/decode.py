@@ -6,17 +6,41 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from wsis.errors import DataFault
 
-__all__ = ["Decoded", "group_by_size", "read_ahead"]
+__all__ = ["Decoded", "Picture", "group_by_size", "read_ahead"]
 
 _WAITING_BYTES = 1 << 30
 
 T = TypeVar("T")
+
+
+class Picture(NamedTuple):
+    """A decoded picture and its scaled copies.
+
+    Attributes:
+        pixels: ``[H, W, 3]`` uint8.
+        pyramid: see :func:`wsis.labels.cam.image_pyramid`; None where it is to be made later, or not at all.
+    """
+
+    pixels: np.ndarray
+    pyramid: list[Tensor] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.pixels.shape
+
+    @property
+    def nbytes(self) -> int:
+        return self.pixels.nbytes + sum(level.nbytes for level in self.pyramid or ())
+
+
+P = TypeVar("P", np.ndarray, Picture)
 
 
 class Decoded(Generic[T]):
@@ -58,10 +82,10 @@ def read_ahead(load: Callable[[int], T], indices: Iterable[int], workers: int, w
                 future.cancel()
 
 
-def group_by_size(pictures: Iterable[Decoded[np.ndarray]], batch_size: int) -> Iterator[list[Decoded[np.ndarray]]]:
+def group_by_size(pictures: Iterable[Decoded[P]], batch_size: int) -> Iterator[list[Decoded[P]]]:
     """Lists of at most ``batch_size`` pictures of one size; a group that does not fill up comes at the end,
     or when too many bytes wait."""
-    groups: dict[tuple[int, ...], list[Decoded[np.ndarray]]] = {}
+    groups: dict[tuple[int, ...], list[Decoded[P]]] = {}
     waiting = 0
     for picture in pictures:
         size = picture.value.shape

@@ -22,18 +22,21 @@ from wsis import ops
 from wsis.data import rle
 from wsis.data.artifacts import encode_png, make_folder, safe_join, write_bytes
 from wsis.errors import Code, DataFault, SystemFault
+from wsis.labels.cam import image_pyramid
 from wsis.labels.cam_components import CamLabeller
 from wsis.labels.center_offset.labeller import CenterOffsetLabeller
 from wsis.labels.detector_labeller import Detected, DetectorLabeller
 from wsis.labels.irnet import Propagated
 from wsis.labels.labeller import Labeller
-from wsis.runtime.decode import Decoded, group_by_size, read_ahead
+from wsis.runtime.decode import Decoded, Picture, group_by_size, read_ahead
 from wsis.runtime.inputs import FrozenInputs, Unit
 from wsis.runtime.progress import RunLog, StageClock, say
 from wsis.runtime.shards import Row
 from wsis.runtime.unit_work import BatchLimit, UnitWork, net_threads
 
 __all__ = ["LabelUnits", "Outputs"]
+
+_SCALED_AHEAD = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,10 @@ class Outputs:
 class LabelUnits:
     """Gives the rows of unit after unit.
 
-    Pictures are decoded ahead in threads, wait in groups of equal size until a batch is full or their unit ends,
-    go through the nets and the propagation, and are turned into rows and files in threads behind that, so that the
-    device waits neither for the reader nor for the writer. What a batch holds beside an image does not change its
-    result.
+    Pictures are decoded and scaled ahead in threads, wait in groups of equal size until a batch is full or their unit
+    ends, go through the nets and the propagation, and are turned into rows and files in threads behind that, so that
+    the device waits neither for the reader nor for the writer. What a batch holds beside an image does not change its
+    result. Pictures so large that their scaled copies would fill the memory while they wait are scaled with the nets.
 
     A GPU is fed by the calling thread. On the CPU as many threads as torch would use each take a batch of their
     own and compute it alone: the last bits of a convolution depend on how many threads share it, and so the result
@@ -71,8 +74,8 @@ class LabelUnits:
         outputs: what to make.
         batch_size: most images that go through the nets together.
         workers: threads that decode.
-        clock: stages ``decode``, ``nets``, ``kernels``, ``encode``, ``write`` in seconds of work, threads added
-            up, and ``wait``: how long nets and kernels stood still for the others.
+        clock: stages ``decode`` (with scaling), ``nets``, ``kernels``, ``encode``, ``write`` in seconds of work,
+            threads added up, and ``wait``: how long nets and kernels stood still for the others.
         root: paths of pictures in the rows are relative to it where they lie in it.
         log: gets a line when memory does not suffice.
     """
@@ -91,6 +94,7 @@ class LabelUnits:
         self.labeller, self.inputs, self.outputs = labeller, inputs, outputs
         self.batch_size, self.workers, self.clock, self.log = batch_size, workers, clock, log
         self.root = Path(root).resolve() if root else None
+        self._scales = labeller.scales if isinstance(labeller, (Labeller, CamLabeller)) else ()
         self._fits = BatchLimit(batch_size)
         self._computing: deque[Future[None]] = deque()
 
@@ -124,7 +128,7 @@ class LabelUnits:
                     return
                 yield unit, rows
 
-    def _next(self, pictures: Iterator[Decoded[np.ndarray]]) -> Decoded[np.ndarray] | None:
+    def _next(self, pictures: Iterator[Decoded[Picture]]) -> Decoded[Picture] | None:
         start = time.perf_counter()
         picture = next(pictures, None)
         if picture is not None:
@@ -133,13 +137,16 @@ class LabelUnits:
                 self.clock.add("wait", time.perf_counter() - start)
         return picture
 
-    def _load(self, index: int) -> np.ndarray:
+    def _load(self, index: int) -> Picture:
         if self.labeller.needs_tags and self.inputs.record(index).labels is None:
             raise DataFault(Code.E_LABEL, self.inputs.record(index).id, "read", "has no entry in the tag file")
-        return self.inputs.load_image(index)
+        pixels = self.inputs.load_image(index)
+        if not 0 < pixels.shape[0] * pixels.shape[1] * sum(scale**2 for scale in self._scales) <= _SCALED_AHEAD:
+            return Picture(pixels)
+        return Picture(pixels, image_pyramid(torch.from_numpy(pixels).permute(2, 0, 1), self._scales))
 
     def _unit(
-        self, work: UnitWork, pictures: Iterator[Decoded[np.ndarray]], overdue: Callable[[], bool]
+        self, work: UnitWork, pictures: Iterator[Decoded[Picture]], overdue: Callable[[], bool]
     ) -> list[Row] | None:
         self._computing = work.batches
         for group in group_by_size(self._usable(work, pictures), work.batch_size(self.batch_size)):
@@ -151,7 +158,7 @@ class LabelUnits:
             work.finish()
         return [work.rows[index] for index in work.unit.indices]
 
-    def _usable(self, work: UnitWork, pictures: Iterator[Decoded[np.ndarray]]) -> Iterator[Decoded[np.ndarray]]:
+    def _usable(self, work: UnitWork, pictures: Iterator[Decoded[Picture]]) -> Iterator[Decoded[Picture]]:
         """The pictures of a unit that have classes to look for; every picture gets its row."""
         for picture in pictures:
             work.rows[picture.index] = row = self._row(picture)
@@ -161,7 +168,7 @@ class LabelUnits:
                 empty = np.zeros((row.height, row.width), dtype=np.uint8)
                 work.write(self._write_map, row.image_id, empty)
 
-    def _row(self, picture: Decoded[np.ndarray]) -> Row:
+    def _row(self, picture: Decoded[Picture]) -> Row:
         """The row of a picture before it is labelled."""
         record = self.inputs.record(picture.index)
         row = Row(record.id, self._relative(record.image_path))
@@ -180,7 +187,7 @@ class LabelUnits:
         inside = self.root is not None and real.is_relative_to(self.root)
         return real.relative_to(self.root).as_posix() if inside else str(path)
 
-    def _batch(self, group: list[Decoded[np.ndarray]], work: UnitWork, overdue: Callable[[], bool]) -> None:
+    def _batch(self, group: list[Decoded[Picture]], work: UnitWork, overdue: Callable[[], bool]) -> None:
         """Label images of one size; halves the batch, and at last leaves the GPU, when memory does not
         suffice. Pictures of that size and larger ones then come in batches that fitted."""
         work.dropped = work.dropped or overdue()
@@ -205,7 +212,7 @@ class LabelUnits:
         except MemoryError as error:
             raise SystemFault(f"out of memory at {len(group)} images of {height}x{width}: {error}") from error
 
-    def _on_cpu(self, group: list[Decoded[np.ndarray]], work: UnitWork) -> None:
+    def _on_cpu(self, group: list[Decoded[Picture]], work: UnitWork) -> None:
         device = self.labeller.device
         self.labeller.to("cpu")
         try:
@@ -220,13 +227,15 @@ class LabelUnits:
         if self.log is not None:
             self.log.write("memory", {"images": images, "height": height, "width": width, "then": then})
 
-    def _label(self, group: list[Decoded[np.ndarray]], work: UnitWork) -> None:
+    def _label(self, group: list[Decoded[Picture]], work: UnitWork) -> None:
         members = [work.rows[picture.index] for picture in group]
         size = (members[0].height, members[0].width)
         with self.clock("nets"):
-            images = [torch.from_numpy(picture.value).permute(2, 0, 1) for picture in group]
+            images = [torch.from_numpy(picture.value.pixels).permute(2, 0, 1) for picture in group]
+            pyramids = [picture.value.pyramid for picture in group]
+            scaled = {} if None in pyramids else {"pyramids": pyramids}
             classes = [self.inputs.record(picture.index).labels or () for picture in group]
-            fields = self.labeller.fields(images, classes)
+            fields = self.labeller.fields(images, classes, **scaled)
             good = fields.finite()
             finite = good.tolist()
         with self.clock("kernels"):
