@@ -1,6 +1,6 @@
 """Exports read by the programs they are for; each test runs where its program is installed.
 
-Seen with pycocotools 2.0.10, FiftyOne 1.22.1, datumaro 1.13.12 (what CVAT imports with), Ultralytics 8.4.190, the Label
+Seen with pycocotools 2.0.11, FiftyOne 1.22.1, datumaro 1.13.12 (what CVAT imports with), Ultralytics 8.4.190, the Label
 Studio SDK 2.1.2, LabelMe 6.3.1 and X-AnyLabeling 4.2.1. Nothing here asks the network or starts a database.
 """
 

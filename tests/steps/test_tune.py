@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
 from wsis.errors import ConfigError
 from wsis.labels import irnet
@@ -32,7 +34,7 @@ def labelled(photos, weights, tmp_path):
 
 def _config(labelled, **changes):
     base = {"backgrounds": (0.1, 0.4), "walk_steps": (8, 16), "min_scores": (0.0, 0.5)}
-    return tune.Config(run=labelled.out, data=labelled.data, **(base | changes))
+    return tune.Config(run=labelled.out, **({"data": labelled.data} | base | changes))
 
 
 def test_figures_are_those_of_labelling_again(labelled, tmp_path):
@@ -89,6 +91,26 @@ def test_a_share_of_the_images_and_damaged_fields(labelled):
     with pytest.raises(ConfigError, match="none of the 2 images could be used"):
         tune.run(_config(labelled))
     assert len(open_data(labelled.data)) == 8
+
+
+def test_images_without_masks_are_left_out_and_the_run_names_the_data(labelled, photos):
+    masks = sorted((Path(photos.root) / "SegmentationObject").glob("*.png"))
+    for path in masks[1:]:
+        path.unlink()
+    result = tune.run(_config(labelled, data=DataConfig()))
+    assert result.exit_code == 0
+    assert result.figures["images"] == 1
+    masks[0].unlink()
+    with pytest.raises(ConfigError, match="no image with fields has masks in SegmentationObject"):
+        tune.run(_config(labelled))
+
+
+def test_an_empty_list_keeps_what_the_run_had():
+    base = dataclasses.replace(SMALL, crf=0.5, semantic_background=0.7)
+    kept = tune._settings(tune.Config(run="a", backgrounds=(), walk_steps=()), base)
+    assert [setting for setting, _ in kept] == [base, base]
+    swept = tune._settings(tune.Config(run="a", backgrounds=(0.2,), walk_steps=(), crfs=(0.6,)), base)[1][0]
+    assert (swept.crf, swept.semantic_crf, swept.background, swept.semantic_background) == (0.6, 0.6, 0.2, 0.2)
 
 
 def test_problems_are_found_before_work(labelled, tmp_path):

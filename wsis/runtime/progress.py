@@ -139,7 +139,8 @@ class Watch:
     def advance(self, images: int, instances: int, faults: int) -> None:
         """Show that ``images`` more are done; ``instances`` and ``faults`` are totals."""
         self._done += images
-        note = f"{self.rate:.1f} images/s, {instances} instances, {faults} faults; {self._clock.shares()}"
+        shares = self._clock.shares()
+        note = f"{self.rate:.1f} images/s, {instances} instances, {faults} faults" + (f"; {shares}" if shares else "")
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=note)
             return

@@ -1,6 +1,6 @@
 """Try thresholds and walks on the kept fields of a label run, without running the nets again.
 
-    wsis tune runs/mine/labels/run --data.root=PHOTOS --data.split=val
+    wsis tune runs/mine/labels/run
 
 The fields are those that ``label --dump_fields=FOLDER`` keeps (recipes keep them beside the run). Every combination of
 the lists below is compared with the masks of the data; ``tune.json`` holds all figures, ``tune.svg`` the curves, and
@@ -34,7 +34,7 @@ from wsis.formats.fields import read_fields
 from wsis.labels import irnet
 from wsis.runtime.label_units import fill_rows
 from wsis.runtime.progress import StageClock, Watch
-from wsis.runtime.shards import Row
+from wsis.runtime.shards import Row, run_data
 from wsis.viz.charts import Chart, charts_svg
 
 __all__ = ["Config", "Result", "run"]
@@ -49,7 +49,7 @@ class Config:
     Attributes:
         run: folder of a label run of IRNet's networks.
         fields: folder of its kept fields; empty = the folder fields beside the run.
-        data: images with masks; those without kept fields are left out.
+        data: images, if not those the run names; those without masks or kept fields are left out.
         out: folder of the results; empty = the folder tune beside the run.
         backgrounds: scores of the background, for instances and for semantic maps.
         walk_steps: lengths of the random walk.
@@ -178,11 +178,16 @@ def _check(config: Config) -> tuple[irnet.Config, Path, ImageSet, list[int]]:
         text = f"{folder} is not a folder; label again with --dump_fields={folder} (or give --fields)"
         problems.add("fields", text)
     with problems.collecting():
-        data = open_data(config.data)
+        data = open_data(run_data(config.run) if config.run and config.data == DataConfig() else config.data)
     problems.raise_if_any()
     places = [k for k in range(len(data)) if safe_join(folder, data[k].id + ".npz").is_file()]
     if not places:
         raise ConfigError(f"fields: none of the {len(data)} images of the data has fields in {folder}")
+    if not data.has_masks:
+        places = [k for k in places if data[k].instance_path and data[k].semantic_path]
+    if not places:
+        masks = f"{config.data.instance_folder} and {config.data.semantic_folder} of {config.data.root}"
+        raise ConfigError(f"data: no image with fields has masks in {masks}; a few dozen are enough")
     if config.num_images and config.num_images < len(places):
         order = np.random.default_rng(config.seed).permutation(len(places))[: config.num_images]
         places = sorted(places[k] for k in order)
@@ -196,12 +201,15 @@ def _settings(config: Config, base: irnet.Config) -> list[tuple[irnet.Config, bo
         config.betas or (base.beta,),
         config.weak_displacements or (base.weak_displacement,),
     )
-    decisions = list(itertools.product(config.crfs or (base.crf,), config.backgrounds or (base.background,)))
+    crfs = [(crf, crf) for crf in config.crfs] or [(base.crf, base.semantic_crf)]
+    decisions = list(itertools.product(crfs, config.backgrounds or (None,)))
     settings, problems = [(base, True)], Problems()
     for steps, beta, weak in walks:
-        for k, (crf, background) in enumerate(decisions):
-            values = {"walk_steps": steps, "beta": beta, "weak_displacement": weak, "crf": crf, "semantic_crf": crf}
-            values |= {"background": background, "semantic_background": background}
+        for k, ((crf, semantic_crf), background) in enumerate(decisions):
+            values = {"walk_steps": steps, "beta": beta, "weak_displacement": weak}
+            values |= {"crf": crf, "semantic_crf": semantic_crf}
+            if background is not None:
+                values |= {"background": background, "semantic_background": background}
             with problems.collecting():
                 settings.append((dataclasses.replace(base, **values), k == 0))
     problems.raise_if_any()
