@@ -1,8 +1,8 @@
 """Self-refinement of BESTIE as usually written: image by image, class by class, component by component.
 
 Each component is a full-size mask with distances of every pixel of the image to each of its centres; OpenCV finds
-components and clusters, NumPy does the rest. The running maximum is that of ``torch.nn.functional.max_pool2d``, as in the
-published code, or OpenCV's ``dilate``, which is separable and the fastest known to us. (The published code does the
+components and clusters, NumPy does the rest. The running maximum is that of ``torch.nn.functional.max_pool2d``, as in
+the published code, or OpenCV's ``dilate``, which is separable and the fastest known to us. (The published code does the
 rest in PyTorch with a read-back for every number.)
 """
 
