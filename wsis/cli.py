@@ -81,7 +81,7 @@ COMMANDS: tuple[Command, ...] = (
         Command(name, "wsis.steps." + name.replace("-", "_"), text, subject=_SUBJECTS.get(name))
         for name, text in _STEPS
     ),
-    Command("data check", "wsis.steps.data_check", "every problem of a data set at once", "root"),
+    Command("data check", "wsis.steps.data_check", "every problem of a data set at once", subject="root"),
     Command("data split", "wsis.steps.data_split", "lists for training and validation, by class", subject="root"),
     Command(
         "doctor",

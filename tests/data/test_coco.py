@@ -109,6 +109,17 @@ def test_data_check(config):
     assert result.warnings["labelled as empty"] == ["000000000007"]
 
 
+def test_test_dev_has_images_and_nothing_else(config):
+    root = Path(config.root)
+    value = {key: rows for key, rows in content().items() if key != "annotations"}
+    (root / "annotations" / "image_info_test-dev2017.json").write_text(json.dumps(value))
+    (root / "val2017").rename(root / "test2017")
+    data = open_data(DataConfig(root=config.root, split="test-dev2017"))
+    assert (data[2].labels, data.has_masks, data.categories.ids) == (None, False, (1, 13, 90))
+    assert data[2].image_path == root / "test2017" / "000000000139.png"
+    assert data.load_image(2).shape == (*SIZE, 3)
+
+
 def broken(**changes) -> dict:
     value = content()
     for key, (number, name, item) in changes.items():

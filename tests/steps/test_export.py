@@ -23,6 +23,7 @@ from wsis.data.images import read_index_map
 from wsis.data.scenes import SceneSet, write_scenes
 from wsis.errors import ConfigError
 from wsis.formats import WRITERS
+from wsis.formats.coco_reader import read_coco
 from wsis.formats.labelstudio import brush_decode
 from wsis.steps import export
 from wsis.structures import Instances
@@ -94,6 +95,16 @@ def test_numeric_ids_keep_their_number(tmp_path):
     assert [i["id"] for i in content["images"]] == [139, 285]
     mixed = write_run(tmp_path / "mixed", [*rows, row_of("7", boxes((4, 4)))], COCO_CATEGORIES)
     assert [i["id"] for i in read(export.run(export.Config(run=str(mixed))))["images"]] == [1, 2, 3]
+
+
+def test_names_of_2014_keep_their_number(tmp_path):
+    rows = [row_of(f"COCO_val2014_{n:012d}", boxes((4, 4), (0, 0, 2, 2, 79, 1.0))) for n in (42, 73)]
+    run = write_run(tmp_path / "run", rows, COCO_CATEGORIES)
+    found = read(export.run(export.Config(run=str(run), format="coco-results")))
+    assert [(one["image_id"], one["category_id"]) for one in found] == [(42, 90), (73, 90)]
+    path = run / "exports" / "coco-results.json"
+    again = read_coco(path, COCO_CATEGORIES, [row.image_id for row in rows])
+    assert {name: len(rows) for name, rows in again.items()} == {row.image_id: 1 for row in rows}
 
 
 def test_empty_run(tmp_path):

@@ -4,6 +4,7 @@
 
     ROOT/annotations/instances_train2017.json
     ROOT/train2017/000000000009.jpg           or ROOT/images/train2017/..., ROOT/images/..., ROOT/...
+    ROOT/annotations/image_info_test-dev2017.json      images alone: no labels, no masks; pictures in ROOT/test2017
 
 The file is read piece by piece, as it may be larger than the memory: of an annotation only the class and its place in
 the file are kept, and masks are read from there when they are asked for. Image labels are the classes of an image's
@@ -36,13 +37,17 @@ __all__ = ["CocoImageSet", "coco_files", "iterate_lists", "open_coco"]
 
 _BLOCK = 1 << 20
 _PREFIX = "instances_"
+_INFO = "image_info_"
 _LISTS = ("images", "categories", "annotations")
 
 
 def coco_files(root: Path) -> dict[str, Path]:
-    """Split -> its instances file."""
-    files = sorted((root / "annotations").glob(f"{_PREFIX}*.json"))
-    return {path.stem.removeprefix(_PREFIX): path for path in files}
+    """Split -> its instances file, or the file that names its images alone."""
+    found = {}
+    for prefix in (_INFO, _PREFIX):
+        files = sorted((root / "annotations").glob(f"{prefix}*.json"))
+        found |= {path.stem.removeprefix(prefix): path for path in files}
+    return found
 
 
 def open_coco(config: DataConfig, problems: Problems) -> CocoImageSet | None:
@@ -56,7 +61,9 @@ def open_coco(config: DataConfig, problems: Problems) -> CocoImageSet | None:
         return None
     with problems.collecting():
         table = _read(files[split])
-        folder = next((p for p in (root / split, root / "images" / split, root / "images") if p.is_dir()), root)
+        names = [split, split.replace("-dev", "")]
+        places = [place / name for name in names for place in (root, root / "images")]
+        folder = next((place for place in (*places, root / "images") if place.is_dir()), root)
         if config.list:
             table.restrict(read_image_list(Path(config.list))[0], config.list)
         return CocoImageSet(folder, table, config.follow_links)
@@ -69,8 +76,16 @@ class CocoImageSet(FileImageSet):
     def __init__(self, folder: Path, table: _Table, follow_links: bool = False) -> None:
         labels = {name: tuple(sorted(classes)) for name, classes in table.labels.items()}
         tags = TagTable(labels, table.categories, str(table.path))
-        super().__init__(folder, table.ids, table.categories, tags, None, follow_links=follow_links)
+        super().__init__(
+            folder,
+            table.ids,
+            table.categories,
+            None if table.images_alone else tags,
+            None,
+            follow_links=follow_links,
+        )
         self._table = table
+        self.has_masks = self.own_masks = not table.images_alone
 
     own_masks = True
     has_masks = True
@@ -127,6 +142,7 @@ class _Table:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.images_alone = path.stem.startswith(_INFO)
         self.names: dict[int, str] = {}
         self.files: dict[str, str] = {}
         self.sizes: dict[str, tuple[int, int]] = {}

@@ -16,6 +16,7 @@ from wsis.formats.common import (
     ExportOptions,
     Rows,
     Written,
+    coco_number,
     dump,
     file_name,
     kept,
@@ -66,19 +67,15 @@ def write_coco_results(rows: Rows, categories: Categories, output: Path, options
 def _numbered(rows: Rows):
     """A function that walks the labelled rows with their image numbers.
 
-    Ids that are all numbers of one length (``000000000139``, as COCO's are) keep their number; else images
-    count from 1.
+    Ids that are all numbers of one length (``000000000139`` or ``COCO_val2014_000000000139``, as COCO's are) keep
+    their number; else images count from 1.
     """
-    lengths, numeric = set(), True
-    for row in labelled(rows()):
-        name = row.image_id.rsplit("/", 1)[-1]
-        numeric = numeric and row.image_id == name and name.isascii() and name.isdigit()
-        lengths.add(len(name))
-    keep = numeric and len(lengths) == 1
+    lengths = {number and number[1] for number in (coco_number(row.image_id) for row in labelled(rows()))}
+    keep = len(lengths) == 1 and None not in lengths
 
     def walk(written: Written | None = None) -> Iterator[tuple[int, Row]]:
         for position, row in enumerate(labelled(rows(), written), start=1):
-            yield (int(row.image_id) if keep else position), row
+            yield (coco_number(row.image_id)[0] if keep else position), row
 
     return walk
 

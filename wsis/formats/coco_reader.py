@@ -12,6 +12,7 @@ from typing import Any
 from wsis.data import rle
 from wsis.data.categories import Categories
 from wsis.errors import Code, ConfigError, DataFault, Problems, system_fault
+from wsis.formats.common import coco_number
 
 __all__ = ["CocoRows", "read_coco"]
 
@@ -84,7 +85,8 @@ class _Names:
         for name in image_ids:
             stem = name.rsplit("/", 1)[-1]
             self.short[stem] = None if stem in self.short else name
-        self.numbers = {int(name): name for name in image_ids if name.isascii() and name.isdigit()}
+        numbers = ((coco_number(name), name) for name in image_ids)
+        self.numbers = {number[0]: name for number, name in numbers if number}
 
     def find(self, key: Any) -> str | None:
         """The data's id for a file's image id or file name (without suffix)."""

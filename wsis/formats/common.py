@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,7 @@ __all__ = [
     "ExportOptions",
     "Rows",
     "Written",
+    "coco_number",
     "counts_of",
     "dump",
     "file_name",
@@ -35,6 +37,8 @@ __all__ = [
 
 Rows = Callable[[], Iterator[Row]]
 """Called once per pass over the rows of a run."""
+
+_COCO_NAME = re.compile(r"(?:COCO_[A-Za-z0-9-]+_)?([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,13 @@ def painted(row: Row, positions: list[int]) -> tuple[np.ndarray, np.ndarray]:
         objects[mask] = k + 1
         semantic[mask] = row.label[positions[k]] + 1
     return objects, semantic
+
+
+def coco_number(image_id: str) -> tuple[int, int] | None:
+    """The number that an id in COCO's manner stands for, and its digits: ``000000000139`` or
+    ``COCO_val2014_000000000139``; None for other ids."""
+    found = _COCO_NAME.fullmatch(image_id)
+    return (int(found[1]), len(found[1])) if found else None
 
 
 def file_name(row: Row) -> str:

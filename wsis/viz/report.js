@@ -149,7 +149,8 @@
   const viewer = { part: null, index: 0 };
   const dialog = at("viewer");
   const fillList = (target, list, svg, isTruth) => {
-    target.replaceChildren(...list.map((one, index) => {
+    if (!list.length) return target.replaceChildren(make("li", { class: "none", text: "none" }));
+    return target.replaceChildren(...list.map((one, index) => {
       const item = make("li", { tabindex: "0", "--swatch": isTruth ? "var(--muted)" : colorOf(one, index) },
         make("b", { text: nameOf(one.c) }), make("small", { text: percent(one.a), title: "share of the image" }));
       if (!isTruth) item.append(make("span", { text: one.s.toFixed(2), title: "score" }));

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from wsis.viz.colors import distinct_colors, heat_ramp
-from wsis.viz.curves import Chart, chart_html
+from wsis.viz.curves import chart_html
 from wsis.viz.overlay import displacement_wheel, resize
 from wsis.viz.report_data import ReportImage, ReportInstance, ReportLayer, ReportPage
 from wsis.viz.report_parts import faults_html, figures_html, histogram_html, lines_html, settings_html, table_html
@@ -95,8 +95,9 @@ def _frame(page: ReportPage) -> tuple[str, str]:
         "FIGURES": figures_html(page.figures),
         "TABLES": "".join(table_html(table) for table in page.tables) or '<p class="calm">No tables.</p>',
         "RECALL": "".join(map(lines_html, page.recall)),
-        "HISTOGRAMS": "".join(histogram_html(h) for h in page.histograms) or '<p class="calm">Nothing to draw.</p>',
-        "TRAINING": _training_html(page.charts),
+        "DISTRIBUTIONS": _section("distributions", "Distributions", [histogram_html(h) for h in page.histograms]),
+        "DISTRIBUTIONSLINK": '<a href="#distributions">Distributions</a>' if page.histograms else "",
+        "TRAINING": _section("training", "Training", [chart_html(chart) for chart in page.charts]),
         "TRAININGLINK": '<a href="#training">Training</a>' if page.charts else "",
         "FAULTS": faults_html(page.faults),
         "SETTINGS": settings_html(page.settings),
@@ -110,14 +111,13 @@ def _frame(page: ReportPage) -> tuple[str, str]:
     return before, after
 
 
-def _training_html(charts: Sequence[Chart]) -> str:
-    """The section of the curves; nothing where there are none."""
-    if not charts:
+def _section(name: str, title: str, drawn: Sequence[str]) -> str:
+    """A section of charts; nothing where there are none."""
+    if not drawn:
         return ""
-    drawn = "".join(map(chart_html, charts))
     return (
-        '<section id="training" aria-labelledby="h-training"><h2 id="h-training">Training</h2>'
-        f'<div class="charts">{drawn}</div></section>'
+        f'<section id="{name}" aria-labelledby="h-{name}"><h2 id="h-{name}">{title}</h2>'
+        f'<div class="charts">{"".join(drawn)}</div></section>'
     )
 
 
