@@ -50,37 +50,66 @@ def weights(tmp_path_factory) -> Path:
     return folder / "cam.safetensors"
 
 
-def test_ray_gives_the_local_run_and_survives_a_killed_worker(tmp_path, weights):
-    assert label.run(config(tmp_path / "local", weights)).exit_code == 0
+@pytest.fixture(scope="module")
+def local(tmp_path_factory, weights) -> dict[str, bytes]:
+    """The files of the local engine's run."""
+    out = tmp_path_factory.mktemp("local") / "run"
+    assert label.run(config(out, weights)).exit_code == 0
+    return contents(out)
+
+
+def test_ray_gives_the_local_run_and_survives_a_killed_worker(tmp_path, weights, local):
     out = tmp_path / "ray"
+    child = _start(out, weights)
+    actors = _actors_at_the_first_shard(child, out)
+    if actors:
+        os.kill(actors[0], signal.SIGKILL)
+    stdout, stderr = child.communicate(timeout=300)
+    assert child.returncode == 0, stderr
+    assert "24 images" in stdout
+    assert contents(out) == local
+    events = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert sum(event["event"] == "unit" for event in events) == 6
+    if actors:
+        assert any(event["event"] == "worker" for event in events)
+
+
+def test_a_killed_driver_takes_its_workers_along_and_the_same_command_goes_on(tmp_path, weights, local):
+    out = tmp_path / "ray"
+    child = _start(out, weights)
+    actors = _actors_at_the_first_shard(child, out)
+    assert actors, child.communicate(timeout=300)[1]
+    child.kill()
+    child.communicate(timeout=60)
+    assert not (out / "summary.json").exists()
+    child = _start(out, weights)
+    stdout, stderr = child.communicate(timeout=300)
+    assert child.returncode == 0, stdout + stderr
+    assert contents(out) == local
+    end = time.monotonic() + 60
+    while any(Path(f"/proc/{number}").exists() for number in actors):
+        assert time.monotonic() < end, "workers of the killed driver are still there"
+        time.sleep(0.1)
+
+
+def _start(out: Path, weights: Path) -> subprocess.Popen:
     program = (
         "from tests.runtime.test_ray_engine import *\n"
         f"result = label.run(config(Path({str(out)!r}), Path({str(weights)!r}), engine='ray', processes=2))\n"
         "print(result.summary())\n"
         "raise SystemExit(result.exit_code)\n"
     )
-    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    killed = _kill_a_worker_after_the_first_shard(child, out)
-    stdout, stderr = child.communicate(timeout=120)
-    assert child.returncode == 0, stderr
-    assert "24 images" in stdout
-    assert contents(out) == contents(tmp_path / "local")
-    events = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert sum(event["event"] == "unit" for event in events) == 6
-    if killed:
-        assert any(event["event"] == "worker" for event in events)
+    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def _kill_a_worker_after_the_first_shard(child: subprocess.Popen, out: Path) -> bool:
-    end = time.monotonic() + 100
+def _actors_at_the_first_shard(child: subprocess.Popen, out: Path) -> list[int]:
+    """The actors as soon as one of them has written a shard; none if the run has ended before."""
+    end = time.monotonic() + 300
     while time.monotonic() < end and child.poll() is None:
         if list((out / "shards").glob("shard-*.parquet")):
-            workers = _actors_below(child.pid)
-            if workers:
-                os.kill(workers[0], signal.SIGKILL)
-            return bool(workers)
+            return _actors_below(child.pid)
         time.sleep(0.005)
-    return False
+    return []
 
 
 def _actors_below(pid: int) -> list[int]:
