@@ -1,6 +1,7 @@
 """Runs labelling jobs in forked children, one for each line on standard input; answers with one line each.
 
-Everything is imported once, so that hundreds of runs that end badly take seconds. A line is a JSON object:
+Everything is imported once, and the parser of the command made once, so that hundreds of runs that end badly take
+seconds. A line is a JSON object:
 ``words`` (a command line), ``mode`` and ``nth``, ``errno``, ``which`` (see ``shim.c``), ``folder`` (below which calls
 count), ``seconds`` (kill the run then; null: let it end), ``texts`` and ``begun`` (files for
 what it says and for the units it begins).
@@ -18,15 +19,17 @@ from pathlib import Path
 
 import wsis._host  # noqa: F401
 
-from wsis import cli
+from wsis import cli, options
 from wsis.runtime import label_units, local_engine
-from wsis.steps import label  # noqa: F401
+from wsis.steps import label
 
 
 def main() -> None:
     shim = ctypes.CDLL(None)
     shim.wsis_arm.argtypes = (ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_int)
     shim.wsis_counted.restype = ctypes.c_long
+    parser = options.make_parser(label.Config, "wsis label")
+    options.make_parser = lambda *_, **__: parser
     for line in sys.stdin:
         order = json.loads(line)
         texts = Path(order["texts"])
