@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from benchmarks import machine
@@ -11,6 +13,7 @@ SHORT = {"benchmark_max_time": 0.4, "benchmark_min_rounds": 3, "benchmark_warmup
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="benchmarks: every size, longer and with warm-up")
+    parser.addoption("--limit", type=float, help="benchmarks: start none after so many seconds")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,6 +32,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("full"):
             item.add_marker(pytest.mark.skip(reason="runs with --full"))
+
+
+STARTED = time.monotonic()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    limit = item.config.getoption("--limit")
+    if limit is not None and time.monotonic() - STARTED > limit:
+        pytest.skip(f"the {limit:g} seconds of --limit are over")
 
 
 def pytest_report_header() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, machine, report
+from benchmarks import compare, machine, readme, report
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -145,3 +145,24 @@ def test_a_report_begins_with_its_goals(result):
     assert "| memory |  | 20 | 19.5 | **not reached** |" in table
     assert "processor seconds" not in table
     assert "processor seconds (process_time)" in report.markdown({**result, "timers": ["process_time"]})
+
+
+def test_goals_are_put_between_their_marks(result, tmp_path: Path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    readme.put(page, readme.table(result))
+    text = page.read_text()
+    assert "| walk 8x8 | dense | 20 | 50 |" in text
+    assert "old" not in text
+    assert text.startswith("before\n")
+    assert text.endswith(f"{readme.END}\nafter\n")
+    readme.put(page, "again")
+    assert page.read_text() == f"before\n{readme.BEGIN}\nagain\n{readme.END}\nafter\n"
+    page.write_text("no marks")
+    with pytest.raises(ValueError, match="must hold <!-- benchmarks --> and <!-- /benchmarks --> once"):
+        readme.put(page, "text")
+
+
+def test_pages_hold_the_marks():
+    for page in readme.FILES:
+        assert page.read_text().count(readme.BEGIN) == page.read_text().count(readme.END) == 1
