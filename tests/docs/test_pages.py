@@ -70,3 +70,9 @@ def test_pictures_and_pages_that_are_named_are_there(page):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_operator_is_on_the_page_of_kernels():
+    page = (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")
+    stems = {path.stem for path in (ROOT / "wsis" / "ops").glob("*.py") if not path.stem.startswith("_")}
+    assert {stem for stem in stems if f"ops/{stem}.py" not in page} == set()
