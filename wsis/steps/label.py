@@ -202,7 +202,8 @@ class Result:
         if self.exit_code == 75:
             lines.append(f"stopped with {left} images to do; the same command goes on")
         if self.exit_code == 4:
-            lines.append("too many images failed; look at the reasons, then mend the data or raise --max_faults")
+            undone = f", {left} are left to do" if left else ""
+            lines.append(f"too many images failed{undone}; look at the reasons, then mend the data or raise --max_faults")
         return "\n".join(lines)
 
 
