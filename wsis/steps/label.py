@@ -203,7 +203,8 @@ class Result:
             lines.append(f"stopped with {left} images to do; the same command goes on")
         if self.exit_code == 4:
             undone = f", {left} are left to do" if left else ""
-            lines.append(f"too many images failed{undone}; look at the reasons, then mend the data or raise --max_faults")
+            advice = "look at the reasons, then mend the data or raise --max_faults"
+            lines.append(f"too many images failed{undone}; {advice}")
         return "\n".join(lines)
 
 
