@@ -19,6 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "full: a benchmark that runs with --full only")
+    config.addinivalue_line("markers", "last: a benchmark without a goal of its own, which others go before")
     if config.getoption("--full"):
         config.option.benchmark_warmup = True
         return
@@ -27,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("last") is not None)
     if config.getoption("--full"):
         return
     for item in items:
