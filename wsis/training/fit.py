@@ -22,6 +22,7 @@ from wsis.data.artifacts import Journal, RunFolder, file_sha256
 from wsis.errors import ConfigError
 from wsis.models import checked_state
 from wsis.runtime.device import choose_device
+from wsis.runtime.memory import keep_freed_memory
 
 from .batches import BatchPlan, CropData, TrainingData
 from .checkpoint import load_network, read_meta
@@ -129,6 +130,8 @@ def fit(
     """
     if machine.threads:
         torch.set_num_threads(machine.threads)
+    if choose_device(machine.device).type == "cpu":
+        keep_freed_memory()
     start = _resume(training, folder / "checkpoints")
     plan.start = training.start_step = start
     last = plan.steps if stop_at is None else min(stop_at, plan.steps)
