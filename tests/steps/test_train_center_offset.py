@@ -13,7 +13,8 @@ from wsis.data.artifacts import write_png
 from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
 from wsis.data.points import point_lines
-from wsis.errors import ConfigError
+from wsis.errors import ConfigError, ExitCode
+from wsis.labels.center_offset.network import network_fields
 from wsis.labels.points import center_points
 from wsis.models import CamNet, build_backbone, build_center_offset_net
 from wsis.runtime.shards import iterate_rows
@@ -199,6 +200,47 @@ def test_label_and_predict_decode_it(tmp_path):
     assert made.pictures[0].is_file()
     with pytest.raises(ConfigError, match="was given together with cam_weights"):
         predict.Config(center_offset_weights="a", cam_weights="b")
+
+
+def test_points_given_to_label_are_its_instances(tmp_path, capsys):
+    path, data = certain(tmp_path / "net.safetensors", 0.05), open_data(DATA)
+    (tmp_path / "points").mkdir()
+    for name in data.ids:
+        (tmp_path / "points" / f"{name}.txt").write_text("3 20 0 1.000\n40 20 0 1.000\n")
+    (tmp_path / "points" / f"{data.ids[1]}.txt").unlink()
+    (tmp_path / "points" / f"{data.ids[2]}.txt").write_text("3 20 7 1.000\n")
+    words = {"data": DATA, "method": "center_offset", "center_offset_weights": str(path), "device": "cpu"}
+    made = label.run(
+        label.Config(out=str(tmp_path / "a"), points=str(tmp_path / "points"), use_tags=False, max_faults=2, **words)
+    )
+    assert made.exit_code == ExitCode.WITH_FAULTS
+    rows = list(iterate_rows(made.out))
+    assert [(row.status, row.code) for row in rows[1:3]] == [("skipped", "E_MISSING"), ("skipped", "E_RANGE")]
+    for row in (rows[0], *rows[3:]):
+        assert row.label == [0, 0]
+        left, right = row.bbox_xywh
+        assert left[0] == 0
+        assert right[0] == left[2] > 0
+        assert left[2] + right[2] == row.width, "every pixel goes to the nearer point"
+    with pytest.raises(ConfigError, match="points: method irnet takes none"):
+        label.Config(points="x")
+    with pytest.raises(ConfigError, match=r"none\.csv"):
+        label.run(label.Config(out=str(tmp_path / "b"), points="none.csv", **words))
+
+
+def test_the_network_may_see_pictures_at_the_size_of_its_training():
+    net = build_center_offset_net("tiny", 2).eval()
+    seen = []
+    net.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape[2:])))
+    with torch.no_grad():
+        net.offset[-1].weight.zero_()
+        net.offset[-1].bias.copy_(torch.tensor([3.0, -5.0]))
+        fields = network_fields(net, torch.zeros(1, 3, 100, 200, dtype=torch.uint8), long_side=64)
+        plain = network_fields(net, torch.zeros(1, 3, 100, 200, dtype=torch.uint8))
+    assert seen == [(32, 64), (128, 224)]
+    assert fields.semantic.shape[2:] == plain.semantic.shape[2:] == (100, 200)
+    torch.testing.assert_close(fields.offset[0, :, 50, 100], torch.tensor([3.0, -5.0]) * 200 / 64)
+    torch.testing.assert_close(plain.offset[0, :, 50, 100], torch.tensor([3.0, -5.0]))
 
 
 def test_the_command_names_the_network_that_is_missing(tmp_path, capsys):

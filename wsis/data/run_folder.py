@@ -12,13 +12,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from wsis.data.atomic import PathLike, fingerprint, make_folder, remove_stale, write_json
+from wsis.data.atomic import PathLike, file_sha256, fingerprint, make_folder, remove_stale, write_json
 from wsis.errors import ConfigError, Problems, system_fault
 
-__all__ = ["Journal", "RunFolder"]
+__all__ = ["Journal", "RunFolder", "source_key"]
 
 _FORMAT = 1
 _PATIENCE = 10.0
+
+
+def source_key(path: str) -> str:
+    """What stands for maps or points in a fingerprint: what made them, their content, or their place."""
+    if Path(path).is_file():
+        return file_sha256(path)
+    if (Path(path) / "run.json").is_file():
+        return RunFolder.read(path)["fingerprint"]
+    return fingerprint({"folder": str(Path(path).resolve())})
 
 
 class RunFolder:

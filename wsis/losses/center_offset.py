@@ -12,10 +12,10 @@ from wsis import ops
 from wsis.labels.center_offset.inputs import Prediction
 from wsis.structures import CenterOffsetTarget
 
-__all__ = ["CenterOffsetLoss", "center_loss", "center_offset_loss", "offset_loss", "semantic_loss"]
+__all__ = ["WEIGHTS", "CenterOffsetLoss", "center_loss", "center_offset_loss", "offset_loss", "semantic_loss"]
 
 IGNORE = 255
-SEMANTIC_WEIGHT, CENTER_WEIGHT, OFFSET_WEIGHT = 1.0, 200.0, 0.01
+WEIGHTS = (1.0, 200.0, 0.01)
 
 
 class CenterOffsetLoss(NamedTuple):
@@ -72,7 +72,7 @@ def center_offset_loss(
     refined: CenterOffsetTarget | None = None,
     *,
     supervision: str = "image",
-    weights: tuple[float, float, float] = (SEMANTIC_WEIGHT, CENTER_WEIGHT, OFFSET_WEIGHT),
+    weights: tuple[float, float, float] = WEIGHTS,
     hardest: float = 0.2,
 ) -> CenterOffsetLoss:
     """What the network minimises.

@@ -21,6 +21,7 @@ import torch
 from wsis import ops
 from wsis.data import rle
 from wsis.data.artifacts import encode_png, make_folder, safe_join, write_bytes
+from wsis.data.points import PointSource
 from wsis.errors import Code, DataFault, SystemFault
 from wsis.labels.cam import image_pyramid
 from wsis.labels.cam_components import CamLabeller
@@ -78,6 +79,7 @@ class LabelUnits:
             threads added up, and ``wait``: how long nets and kernels stood still for the others.
         root: paths of pictures in the rows are relative to it where they lie in it.
         log: gets a line when memory does not suffice.
+        points: of every object, for a labeller that takes them; one that cannot be used is its image's fault.
     """
 
     def __init__(
@@ -90,8 +92,9 @@ class LabelUnits:
         clock: StageClock,
         root: str = "",
         log: RunLog | None = None,
+        points: PointSource | None = None,
     ) -> None:
-        self.labeller, self.inputs, self.outputs = labeller, inputs, outputs
+        self.labeller, self.inputs, self.outputs, self.points = labeller, inputs, outputs, points
         self.batch_size, self.workers, self.clock, self.log = batch_size, workers, clock, log
         self.root = Path(root).resolve() if root else None
         self._scales = labeller.scales if isinstance(labeller, (Labeller, CamLabeller)) else ()
@@ -228,14 +231,20 @@ class LabelUnits:
             self.log.write("memory", {"images": images, "height": height, "width": width, "then": then})
 
     def _label(self, group: list[Decoded[Picture]], work: UnitWork) -> None:
+        more: dict[str, Any] = {}
+        if self.points is not None:
+            group, more["points"] = self._with_points(group, work)
+            if not group:
+                return
         members = [work.rows[picture.index] for picture in group]
         size = (members[0].height, members[0].width)
         with self.clock("nets"):
             images = [torch.from_numpy(picture.value.pixels).permute(2, 0, 1) for picture in group]
             pyramids = [picture.value.pyramid for picture in group]
-            scaled = {} if None in pyramids else {"pyramids": pyramids}
+            if None not in pyramids:
+                more["pyramids"] = pyramids
             classes = [self.inputs.record(picture.index).labels or () for picture in group]
-            fields = self.labeller.fields(images, classes, **scaled)
+            fields = self.labeller.fields(images, classes, **more)
             good = fields.finite()
             finite = good.tolist()
         with self.clock("kernels"):
@@ -253,6 +262,21 @@ class LabelUnits:
         if made is not None:
             with self.clock("wait"):
                 work.encode(self._encode, work, fine, fields, made)
+
+    def _with_points(
+        self, group: list[Decoded[Picture]], work: UnitWork
+    ) -> tuple[list[Decoded[Picture]], list[Sequence[Sequence[float]]]]:
+        """The pictures whose points can be used, and these; the rows of the others say why not."""
+        kept, points = [], []
+        for picture in group:
+            row, record = work.rows[picture.index], self.inputs.record(picture.index)
+            labels = record.labels if self.labeller.needs_tags else None
+            try:
+                points.append(self.points.read(record.id, (row.height, row.width), labels).above(0.0))
+                kept.append(picture)
+            except DataFault as fault:
+                row.status, row.code, row.text = "skipped", fault.code.value, fault.text
+        return kept, points
 
     def _encode(self, work: UnitWork, rows: list[Row], fields: Any, made: Propagated) -> None:
         """Rows and files of a batch; runs in a thread behind the nets."""

@@ -23,7 +23,8 @@ from wsis.data.artifacts import fingerprint, remove_stale
 from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
 from wsis.data.image_set import ImageSet
-from wsis.data.run_folder import RunFolder
+from wsis.data.points import open_points
+from wsis.data.run_folder import RunFolder, source_key
 from wsis.errors import Problems
 from wsis.labels import cam_components, center_offset, detector_labeller, irnet
 from wsis.labels.center_offset.labeller import CenterOffsetLabeller
@@ -36,6 +37,7 @@ from wsis.runtime.inputs import freeze_inputs, split_units
 from wsis.runtime.job import JobResult, run_job
 from wsis.runtime.label_units import LabelUnits, Outputs
 from wsis.runtime.local_engine import LocalEngine
+from wsis.runtime.memory import keep_freed_memory
 from wsis.runtime.parts import local_rank, parse_part
 from wsis.runtime.progress import RunLog, StageClock, say, stage_shares
 from wsis.runtime.ray_engine import RayEngine, RaySettings, ray_problem
@@ -80,6 +82,8 @@ class Config:
         center_offset: thresholds of the centre and offset network.
         detector: thresholds of the detector.
         use_tags: center_offset: only classes of the image labels; else whatever the network sees.
+        points: center_offset: folder, table or export with one point for every object, as for train-center-offset; each
+            becomes an instance. Empty = the network finds the objects.
         mirror: center_offset: average classes and centres with those of the mirrored picture.
         instances: make instances.
         semantic: folder for semantic maps (PNG, 0 background, class + 1); empty = none.
@@ -113,6 +117,7 @@ class Config:
     center_offset: center_offset.Config = field(default_factory=center_offset.Config)
     detector: detector_labeller.Config = field(default_factory=detector_labeller.Config)
     use_tags: bool = True
+    points: str = ""
     mirror: bool = False
     instances: bool = True
     semantic: str = ""
@@ -146,6 +151,8 @@ class Config:
             problems.add("method", f"got {self.method!r}, expected {' or '.join(NEEDS)}")
         if self.method in ("cam", "detector") and self.dump_fields:
             problems.add("dump_fields", f"method {self.method} has no fields; leave it empty")
+        if self.points and self.method != "center_offset":
+            problems.add("points", f"method {self.method} takes none; leave it empty")
         if not self.instances and not self.semantic:
             problems.add("instances", "got false and no semantic folder, so there is nothing to make")
         if self.max_faults is not None and self.max_faults < 0:
@@ -262,9 +269,14 @@ def _units(config: Config, data: ImageSet | None, clock: StageClock, log: Any) -
     """What labels units: data, where they are not open yet, nets, outputs."""
     data = open_data(config.data) if data is None else data
     inputs = freeze_inputs(Path(config.out), data).isolated(config.workers, config.decode_timeout)
-    labeller = _labeller(config, data, choose_device(config.device, local_rank() if config.shard == "auto" else None))
+    device = choose_device(config.device, local_rank() if config.shard == "auto" else None)
+    if device.type == "cpu":
+        keep_freed_memory()
+    labeller = _labeller(config, data, device)
     outputs = Outputs(config.instances, config.semantic, config.dump_fields, data.categories.palette())
-    return LabelUnits(labeller, inputs, outputs, config.batch_size, config.workers, clock, config.data.root, log)
+    points = open_points(config.points, data.categories) if config.points else None
+    sizes = (config.batch_size, config.workers)
+    return LabelUnits(labeller, inputs, outputs, *sizes, clock, config.data.root, log, points)
 
 
 def _units_elsewhere(folder: str, config: Config, clock: StageClock, log: Any) -> LabelUnits:
@@ -297,6 +309,9 @@ def _check(config: Config) -> ImageSet:
     """Everything that can be known to be wrong before work begins, in one list; the opened data set."""
     problems = Problems()
     data = open_inputs(config, problems, NEEDS[config.method], ("out", "semantic", "dump_fields"))
+    if config.points and data is not None:
+        with problems.collecting():
+            open_points(config.points, data.categories)
     problem = ray_problem(RaySettings(config.address)) if config.engine == "ray" else None
     if problem:
         problems.add("engine", problem)
@@ -339,6 +354,7 @@ def _parts(config: Config, data: ImageSet, device: str) -> dict[str, Any]:
         options.pop(name)
     if config.method != "detector":
         options.pop("detector")
+    options["points"] = source_key(config.points) if config.points else ""
     options["semantic"], options["dump_fields"] = bool(config.semantic), bool(config.dump_fields)
     return {
         "config": options,

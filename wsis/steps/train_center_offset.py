@@ -19,16 +19,17 @@ import numpy as np
 import torch
 
 from wsis import __version__
-from wsis.data.artifacts import file_sha256, fingerprint, safe_join, write_json
+from wsis.data.artifacts import file_sha256, safe_join, write_json
 from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
 from wsis.data.image_set import ImageSet
 from wsis.data.lists import read_lines
 from wsis.data.points import PointSource, open_points
-from wsis.data.run_folder import RunFolder
+from wsis.data.run_folder import source_key
 from wsis.data.weak_survey import survey_points
 from wsis.errors import Problems
 from wsis.labels import center_offset
+from wsis.losses.center_offset import WEIGHTS
 from wsis.models import ARCHITECTURES, CenterOffsetNet, architecture_problem, build_center_offset_net
 from wsis.runtime.device import choose_device
 from wsis.runtime.progress import say
@@ -73,6 +74,7 @@ class Config:
         missing_points: refuse images without an entry, or take them as empty.
         refine: repair the labels with the network's own output in every step.
         hardest: share of the pixels whose semantic loss is averaged: those with the largest.
+        loss_weights: factors of the semantic, centre and offset loss.
         long_side: long side of the pictures in training, before they are scaled by 0.7 to 1.3.
         crop: side of the training crop.
         holdout: share of the training images kept back to measure the network while it trains; 0 = none.
@@ -100,6 +102,7 @@ class Config:
     missing_points: str = "refuse"
     refine: bool = True
     hardest: float = 0.2
+    loss_weights: tuple[float, float, float] = WEIGHTS
     long_side: int = 449
     crop: int = 416
     holdout: float = 0.05
@@ -132,6 +135,8 @@ class Config:
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
                 problems.add(name, f"got {getattr(self, name)}, expected {low} to {high}")
+        if len(self.loss_weights) != 3 or min(self.loss_weights) < 0:
+            problems.add("loss_weights", f"got {list(self.loss_weights)}, expected three numbers of at least 0")
         if self.architecture in ARCHITECTURES:
             for name in ("cam_weights", "trainable_from"):
                 if getattr(self, name):
@@ -163,6 +168,7 @@ def run(config: Config) -> TrainResult:
         net = _network(config, len(data.categories))
         kept, held_out = _split(config, len(data))
         options = (config.labels, config.refine, config.seed, config.trainable_from, config.hardest)
+        options += (config.loss_weights,)
         training = CenterOffsetTraining(net, config.optim, config.optim.total_steps(len(kept)), *options)
         where = (config.semantic, points, config.point_confidence, by_point, net.normalization)
         samples = CenterOffsetSamples(data, *where, config.long_side, config.crop, config.seed)
@@ -274,15 +280,6 @@ def _check_files(config: Config, data: ImageSet, points: PointSource, listed: fr
     problems.raise_if_any()
 
 
-def _source_key(path: str) -> str:
-    """What stands for maps or points in a fingerprint: what made them, their content, or their place."""
-    if Path(path).is_file():
-        return file_sha256(path)
-    if (Path(path) / "run.json").is_file():
-        return RunFolder.read(path)["fingerprint"]
-    return fingerprint({"folder": str(Path(path).resolve())})
-
-
 def _parts(config: Config, data: ImageSet) -> dict[str, Any]:
     """What decides the weights."""
     free = ("data", "out", "semantic", "points", "weights", "cam_weights", "point_list", "machine")
@@ -291,8 +288,8 @@ def _parts(config: Config, data: ImageSet) -> dict[str, Any]:
         **options,
         "precision": config.machine.precision,
         "weights": weights_key(config.cam_weights or config.weights),
-        "semantic": _source_key(config.semantic),
-        "points": _source_key(config.points),
+        "semantic": source_key(config.semantic),
+        "points": source_key(config.points),
         "point_list": file_sha256(config.point_list) if config.point_list else "",
         "categories": data.categories.to_json(),
         "inputs": data.fingerprint(),

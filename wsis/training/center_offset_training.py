@@ -16,7 +16,7 @@ from wsis.data.images import read_index_map
 from wsis.data.points import PointSource
 from wsis.errors import DataFault
 from wsis.labels import center_offset
-from wsis.losses.center_offset import CenterOffsetLoss, center_offset_loss
+from wsis.losses.center_offset import WEIGHTS, CenterOffsetLoss, center_offset_loss
 from wsis.models import CenterOffsetNet, CenterOffsetOutput
 from wsis.structures import Points
 
@@ -43,6 +43,7 @@ class CenterOffsetTraining(Training):
         seed: of dropout, together with the step.
         gradient_from: first stage of a small body that learns.
         hardest: share of the pixels in the semantic loss.
+        weights: factors of the semantic, centre and offset loss.
     """
 
     net: CenterOffsetNet
@@ -58,10 +59,11 @@ class CenterOffsetTraining(Training):
         seed: int = 0,
         gradient_from: int = 0,
         hardest: float = 0.2,
+        weights: tuple[float, float, float] = WEIGHTS,
     ):
         super().__init__(net, optim, steps)
         self.config, self.refine, self.seed = config or center_offset.Config(), refine, seed
-        self.gradient_from, self.hardest = gradient_from, hardest
+        self.gradient_from, self.hardest, self.weights = gradient_from, hardest, weights
 
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         known = {id(p) for p in self.net.published_parameters()}
@@ -103,7 +105,7 @@ class CenterOffsetTraining(Training):
         if self.refine:
             given = points if supervision == "point" else None
             refined = center_offset.refine(prediction, semantic, labels, given, **options)
-        more = {"supervision": supervision, "hardest": self.hardest}
+        more = {"supervision": supervision, "weights": self.weights, "hardest": self.hardest}
         return center_offset_loss(prediction, semantic, pseudo, refined, **more)
 
 

@@ -45,7 +45,7 @@ def measure_ap(
             target = data.load_instances(index) if weak is None else _pseudo(weak, index, labels, config, image)
         except DataFault:
             continue
-        fields = network_fields(net, image[None])
+        fields = network_fields(net, image[None], long_side=config.network_side)
         found.append(_cpu(center_offset.decode(fields, labels.to(device), config)[0]))
         truth.append(target)
     figures = instance_voc.evaluate(found, truth, (0.25, 0.5), num_classes=len(data.categories))

@@ -28,6 +28,8 @@ class Config:
         cluster_distance: and only if every centre of its component is farther than this, in pixels.
         max_centers: refinement leaves a component out when a centre after so many received a pixel.
         whole_components: inference takes a component without a centre as one instance.
+        network_side: long side to which inference brings a picture for the network, best the one that it was trained
+            on; 0 = pictures as they are, as published.
         center_capacity: centres of one image for which tables have room.
         cluster_capacity: clusters of one image for which tables have room.
     """
@@ -44,6 +46,7 @@ class Config:
     cluster_distance: float = 100.0
     max_centers: int = 5
     whole_components: bool = True
+    network_side: int = 0
     center_capacity: int = 1024
     cluster_capacity: int = 256
 
@@ -60,6 +63,7 @@ class Config:
             "cluster_threshold": (0.0, math.inf),
             "cluster_distance": (0.0, math.inf),
             "max_centers": (1, 2**31 - 1),
+            "network_side": (0, 8192),
             "center_capacity": (1, 1 << 20),
             "cluster_capacity": (1, 1 << 20),
         }

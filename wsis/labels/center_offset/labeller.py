@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from wsis.labels.center_offset.inputs import Fields
 from wsis.labels.center_offset.network import network_fields
 from wsis.labels.irnet import Propagated
 from wsis.models import CenterOffsetNet
-from wsis.structures import InstanceMap
+from wsis.structures import InstanceMap, Points
 
 __all__ = ["CenterOffsetFields", "CenterOffsetLabeller"]
 
@@ -28,12 +29,14 @@ class CenterOffsetFields(NamedTuple):
     Attributes:
         semantic, center, offset: as :class:`wsis.labels.center_offset.inputs.Prediction`.
         present: ``[B, C]`` bool, the classes to look for; None = all.
+        points: of each image ``(x, y, class, confidence)``, the centres of its instances; None = as the maps show.
     """
 
     semantic: Tensor
     center: Tensor
     offset: Tensor
     present: Tensor | None
+    points: tuple[Sequence[Sequence[float]], ...] | None = None
 
     def finite(self) -> Tensor:
         """``[B]`` bool, images whose maps hold no NaN and no infinity."""
@@ -42,7 +45,9 @@ class CenterOffsetFields(NamedTuple):
 
     def select(self, images: Tensor) -> CenterOffsetFields:
         """The images of a ``[B]`` bool mask alone."""
-        return CenterOffsetFields(*(None if item is None else item[images] for item in self))
+        maps = (None if item is None else item[images] for item in self[:4])
+        points = None if self.points is None else tuple(compress(self.points, images.tolist()))
+        return CenterOffsetFields(*maps, points)
 
     def arrays(self, image: int, made: Propagated) -> dict[str, np.ndarray]:
         """What the report needs of one image: ``classes [K]``, ``center [K, h, w]`` and ``offset [2, h, w]`` at a
@@ -92,13 +97,19 @@ class CenterOffsetLabeller:
         return self
 
     @torch.no_grad()
-    def fields(self, images: Sequence[Tensor], classes: Sequence[Sequence[int]]) -> CenterOffsetFields:
-        """Run the net on images of one size, one by one on the CPU."""
+    def fields(
+        self,
+        images: Sequence[Tensor],
+        classes: Sequence[Sequence[int]],
+        points: Sequence[Sequence[Sequence[float]]] | None = None,
+    ) -> CenterOffsetFields:
+        """Run the net on images of one size, one by one on the CPU; ``points`` as in the result."""
         step = 1 if self.device.type == "cpu" else len(images)
         parts = []
         with self.context():
             for start in range(0, len(images), step):
-                parts.append(network_fields(self.net, torch.stack(list(images[start : start + step])), self.mirror))
+                some = torch.stack(list(images[start : start + step]))
+                parts.append(network_fields(self.net, some, self.mirror, self.config.network_side))
         maps = [torch.cat(item) for item in zip(*parts)]
         present = None
         if self.needs_tags:
@@ -106,7 +117,7 @@ class CenterOffsetLabeller:
             for row, numbers in enumerate(classes):
                 present[row, list(numbers)] = True
             present = present.to(self.device)
-        return CenterOffsetFields(*maps, present)
+        return CenterOffsetFields(*maps, present, None if points is None else tuple(points))
 
     @torch.no_grad()
     def spread(
@@ -121,7 +132,8 @@ class CenterOffsetLabeller:
         maps = Fields(fields.semantic, fields.center, fields.offset)
         table, area, box, labels = None, None, None, None
         if instances:
-            table = decode_map(maps, fields.present, self.config)
+            given = None if fields.points is None else Points.from_rows(fields.points, self.device)
+            table = decode_map(maps, fields.present, self.config, points=given)
             area, box = _areas_and_boxes(table)
         if semantic:
             labels = predicted_labels("decode", maps, fields.present, None).long()
