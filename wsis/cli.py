@@ -69,6 +69,7 @@ _STEPS = (
     ("verify", "check the files of a label run, and mend what follows from them"),
     ("convert", "read checkpoints of other programs"),
 )
+_RESUMING = ("train-", "make-", "label", "run", "demo")
 _SUBJECTS = {
     **dict.fromkeys(("export", "report", "verify", "tune"), "run"),
     "train-detector": "labels",
@@ -104,7 +105,8 @@ def run_command(words: Sequence[str]) -> int:
     except SystemFault as error:
         return _complain([f"{error} (nothing finished is lost: the same command resumes)"], ExitCode.SYSTEM)
     except KeyboardInterrupt:
-        return _complain(["stopped; the same command resumes"], ExitCode.STOPPED)
+        again = "resumes" if words and words[0].startswith(_RESUMING) else "begins anew"
+        return _complain([f"stopped; the same command {again}"], ExitCode.STOPPED)
     except BrokenPipeError:
         _mute_stdout()
         return ExitCode.OK

@@ -89,6 +89,14 @@ def test_every_problem_is_printed(step, capsys):
     assert lines[1] == "wsis: --count: got 'many', expected a whole number"
 
 
+def test_what_was_stopped_says_how_it_goes_on(step, capsys, monkeypatch):
+    assert main(["probe", "--mode=stop"]) == ExitCode.STOPPED
+    assert capsys.readouterr().err == "wsis: stopped; the same command begins anew\n"
+    monkeypatch.setattr(cli, "_RESUMING", ("probe",))
+    main(["probe", "--mode=stop"])
+    assert capsys.readouterr().err == "wsis: stopped; the same command resumes\n"
+
+
 def test_a_fault_of_the_program_keeps_its_trace(step):
     with pytest.raises(ValueError, match="a fault of the program"):
         main(["probe", "--mode=bug"])
