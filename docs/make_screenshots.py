@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from wsis.data import rle
 from wsis.data.artifacts import write_bytes
 from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
@@ -58,7 +60,6 @@ def demo_sheet(run: Path, page: Path) -> np.ndarray:
     names = shown_by_overlap(page)
     chosen = [names[round((1 - share) * (len(names) - 1))] for share in QUANTILES]
     labels = run / "labels" / "run"
-    config = json.loads((labels / "run.json").read_text())["parts"]["config"]
     seed = json.loads((run / "stages" / "label.json").read_text())["settings"]["data"]["seed"]
     data = open_data(DataConfig(kind="scenes", num=1 + max(int(name[-6:]) for name in names), split="val", seed=seed))
     rows = {row.image_id: row for row in iterate_rows(labels) if row.image_id in chosen}
@@ -72,16 +73,12 @@ def demo_sheet(run: Path, page: Path) -> np.ndarray:
             ("boundary", colorize_heat(fields["boundary"], photo.shape[:2])),
             ("instances from tags", overlay_instances(photo, instances_of(row), data.categories)),
         ]
-    print(f"demo: {', '.join(chosen)} of {len(names)}; scales {config.get('scales')}")
+    print(f"demo: {', '.join(chosen)}, of {len(names)} scenes on the page")
     return contact_sheet(panels, columns=4, panel_width=230)
 
 
 def instances_of(row: Any) -> Instances:
     """The instances of a row that are no fragments."""
-    import torch
-
-    from wsis.data import rle
-
     kept = [k for k, score in enumerate(row.score) if score > 1e-5]
     size = (row.height, row.width)
     masks = rle.to_masks([row.rles()[k] for k in kept], size)

@@ -171,7 +171,9 @@
       if (!isShown(one) || !one.d) return;
       const flag = make("span", { class: "flag", "--swatch": colorOf(one, index), text: `${nameOf(one.c)} ${one.s.toFixed(2)}` });
       const [x, y] = one.p;
-      flag.style.left = `${100 * Math.min(0.92, Math.max(0.08, x / part.image.w))}%`;
+      const place = `${(100 * x) / part.image.w}%`;
+      flag.style.left = place;
+      flag.style.setProperty("--back", place);
       flag.style.top = `${Math.min(95, (100 * y) / part.image.h)}%`;
       part.stage.append(flag);
     });
