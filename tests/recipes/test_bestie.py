@@ -72,6 +72,7 @@ def test_maps_and_points_of_others_replace_stages():
     assert list(stages) == ["train_cam", "make_points", "train_center_offset", "label", "export"]
     assert stages["make_points"].from_masks
     assert stages["train_center_offset"].supervision == "point"
+    assert stages["label"].points == stages["train_center_offset"].points == stages["make_points"].out
     with pytest.raises(ConfigError, match="supervision: got 'boxes', expected image or point"):
         BestieOptions(supervision="boxes")
 

@@ -123,15 +123,16 @@ def bestie_small(options: BestieOptions) -> list[Stage]:
             "trainable_from": 2,
             "point_confidence": 0.3,
             "hardest": 0.4,
+            "loss_weights": (1.0, 100.0, 0.05),
             "long_side": 353,
             "crop": 320,
-            "validate_every": 500,
+            "validate_every": 800,
             "keep": "last",
             "optim": OptimConfig(
-                "adamw", lr=1e-4, new_layers=10.0, weight_decay=0.01, steps=1500, batch_size=8, warmup=50
+                "adamw", lr=1e-4, new_layers=10.0, weight_decay=0.01, steps=1600, batch_size=4, warmup=50
             ),
         },
-        labels=center_offset.Config(sigma=12.0),
+        labels=center_offset.Config(sigma=8.0, network_side=353),
     )
     return bestie_stages(options, numbers)
 
@@ -203,7 +204,8 @@ def _point_stages(options: BestieOptions, numbers: BestieNumbers) -> list[Stage]
 def _label_stages(
     options: BestieOptions, numbers: BestieNumbers, training: train_center_offset.Config
 ) -> list[Stage]:
-    """The network's labels; where they are of the training images, the page shows what it learned from."""
+    """The network's labels; where they are of the training images, annotated points are its centres, and the page shows
+    what it learned from."""
     out = Path(options.out)
     split = options.label_split or numbers.label_split
     data = dataclasses.replace(options.data, split=split, list="") if split else options.data
@@ -214,6 +216,7 @@ def _label_stages(
         method="center_offset",
         center_offset_weights=str(Path(training.out) / train_center_offset.NETWORK),
         center_offset=numbers.labels,
+        points=training.points if options.supervision == "point" and not split else "",
         device=options.device,
         precision=options.precision,
         batch_size=options.batch_size,
