@@ -1,4 +1,4 @@
-"""Finished label runs for tests, made from masks instead of nets."""
+"""Label runs for tests: their settings and results, and finished ones made from masks instead of nets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from wsis.data.artifacts import Journal, RunFolder
 from wsis.data.categories import Categories
 from wsis.evaluation.instance_coco import encode_masks
 from wsis.runtime.shards import Row, write_shard
+from wsis.steps.label import Config
 from wsis.structures import Instances
 
 
@@ -66,3 +67,16 @@ def boxes(size: tuple[int, int], *rows: tuple) -> Instances:
     for mask, (top, left, bottom, right, *_) in zip(masks, rows):
         mask[top:bottom, left:right] = True
     return Instances(masks, torch.tensor([r[4] for r in rows]), torch.tensor([float(r[5]) for r in rows]))
+
+
+def label_config(data, out, weights, **changes) -> Config:
+    """Settings for small nets and few images."""
+    base = {"min_side": 64, "scales": (1.0, 0.5), "unit_size": 4, "batch_size": 3, "device": "cpu"}
+    return Config(data=data, out=str(out), **weights, **(base | changes))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file that is a result; times, locks and logs are none."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    leave = ("log.jsonl", "run.lock", "units.lock", "inputs.parquet")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.name not in leave}

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.label_runs import label_config
 from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
 from wsis.data.scenes import SceneSet, write_scenes
 from wsis.models import CamNet, IRNet, build_backbone
+from wsis.steps import label
 from wsis.training.checkpoint import save_network
 
 SIDES = {"min_side": 40, "max_side": 56}
@@ -42,3 +44,12 @@ def photos(tmp_path) -> DataConfig:
     root = tmp_path / "voc"
     write_scenes(root, [SceneSet(8, **SIDES)])
     return DataConfig(kind="voc", root=str(root), split="train")
+
+
+@pytest.fixture
+def straight(tmp_path, scenes, weights):
+    """A label run with semantic maps, undisturbed."""
+    out = tmp_path / "straight"
+    result = label.run(label_config(scenes, out, weights, semantic=str(out / "maps")))
+    assert result.exit_code == 0
+    return result
