@@ -69,7 +69,7 @@ _STEPS = (
     ("verify", "check the files of a label run, and mend what follows from them"),
     ("convert", "read checkpoints of other programs"),
 )
-_RESUMING = ("train-", "make-", "label", "run", "demo")
+_RESUMING = ("train-", "make-", "label", "run", "demo", "tune")
 _SUBJECTS = {
     **dict.fromkeys(("export", "report", "verify", "tune"), "run"),
     "train-detector": "labels",

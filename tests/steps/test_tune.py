@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -105,11 +108,49 @@ def test_images_without_masks_are_left_out_and_the_run_names_the_data(labelled, 
         tune.run(_config(labelled))
 
 
+def test_a_stopped_sweep_shows_what_it_has_and_goes_on(labelled, tmp_path, monkeypatch):
+    whole = tune.run(_config(labelled, out=str(tmp_path / "whole")))
+    looked_at, real = [], tune._image
+
+    def three_and_stop(data, index, *rest):
+        looked_at.append(index)
+        if len(looked_at) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(data, index, *rest)
+
+    monkeypatch.setattr(tune, "_image", three_and_stop)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/wsis", "tune", labelled.out])
+    stopped = tune.run(_config(labelled))
+    assert (stopped.exit_code, stopped.left, stopped.figures["images"]) == (75, 5, 3)
+    assert "4 settings on 3 images" in stopped.summary()
+    assert stopped.summary().endswith(f"this goes on: wsis tune {labelled.out}")
+    assert [path.name for path in stopped.out.iterdir()] == ["partial"]
+    with pytest.raises(ConfigError, match=r"(?s)walk_steps was \[8, 16\] and is now \[8\].*rm -r "):
+        tune.run(_config(labelled, walk_steps=(8,)))
+    with open(stopped.out / "partial" / "images.jsonl", "ab") as file:
+        file.write(b'{"id": "torn')
+    result = tune.run(_config(labelled))
+    assert sorted(looked_at) == list(range(8))
+    assert result.figures == whole.figures
+    names = ["tune.json", "tune.svg", "tune.yaml"]
+    assert sorted(path.name for path in result.out.iterdir()) == names
+    for name in names:
+        assert (result.out / name).read_bytes() == (whole.out / name).read_bytes()
+
+
+def test_stopped_before_the_first_image(labelled, monkeypatch):
+    monkeypatch.setattr(tune.StopRequest, "asked", True, raising=False)
+    monkeypatch.setattr(tune.StopRequest, "__init__", lambda self: setattr(self, "_before", {}))
+    result = tune.run(_config(labelled))
+    assert (result.exit_code, result.left, result.figures) == (75, 8, {})
+    assert result.summary() == "stopped with 8 images to do; this goes on: the same command"
+
+
 def test_an_empty_list_keeps_what_the_run_had():
     base = dataclasses.replace(SMALL, crf=0.5, semantic_background=0.7)
     kept = tune._settings(tune.Config(run="a", backgrounds=(), walk_steps=()), base)
-    assert [setting for setting, _ in kept] == [base, base]
-    swept = tune._settings(tune.Config(run="a", backgrounds=(0.2,), walk_steps=(), crfs=(0.6,)), base)[1][0]
+    assert kept == [base, base]
+    swept = tune._settings(tune.Config(run="a", backgrounds=(0.2,), walk_steps=(), crfs=(0.6,)), base)[1]
     assert (swept.crf, swept.semantic_crf, swept.background, swept.semantic_background) == (0.6, 0.6, 0.2, 0.2)
 
 

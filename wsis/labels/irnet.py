@@ -237,11 +237,14 @@ def walk_maps(
     config: Config,
     *,
     semantic: bool = False,
+    clusters: Tensor | None = None,
 ) -> Walks:
-    """The first half of :func:`propagate`, in which no background has a say: clusters, pieces, random walk."""
+    """The first half of :func:`propagate`, in which no background has a say: clusters (where ``clusters`` does not give
+    them, as of :func:`cluster_pixels`), pieces, random walk."""
     seeds, rows, pieces = [], [], 0
     if displacement is not None:
-        parts, part_of = instance_channels(cams, image_index, cluster_pixels(displacement, config))
+        clusters = cluster_pixels(displacement, config) if clusters is None else clusters
+        parts, part_of = instance_channels(cams, image_index, clusters)
         seeds.append(parts)
         rows.append(part_of)
         pieces = parts.shape[0]

@@ -9,7 +9,7 @@ from torch import Tensor
 from wsis import ops
 from wsis.structures import InstanceMap
 
-__all__ = ["STRIDE", "component_table", "contenders", "strongest"]
+__all__ = ["STRIDE", "component_table", "contenders", "strongest", "tops"]
 
 STRIDE = 4
 _CHUNK_BYTES = 256 << 20
@@ -54,13 +54,29 @@ def strongest(
         winner: ``[B, H, W]`` int64, 0 = background, else row of ``walked`` + 1 (of equal ones the first).
         value: ``[B, H, W]`` float32, the winner's value divided by the image's largest.
 
+    """
+    winner, value = tops(walked, of_image, batch, size, contenders(walked, of_image, batch, background))
+    return winner.masked_fill_(~(value > background), 0), value
+
+
+def tops(
+    walked: Tensor, of_image: Tensor, batch: int, size: tuple[int, int], rows: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The strongest of some channels in every pixel at image size, whatever the background.
+
+    Args:
+        rows: ``[R]`` int64 ascending, the channels that take part.
+
+    Returns:
+        ``[B, H, W]`` int64, row of ``walked`` + 1 (of equal ones the first; 0 where no channel of the image takes
+        part), and ``[B, H, W]`` float32, its value divided by the image's largest.
+
     Every channel is enlarged as an image of its own: torch takes another code path, with other roundings, for
     three channels than for four.
     """
     height, width = size
     winner = torch.zeros((batch, height, width), dtype=torch.int64, device=walked.device)
     value = walked.new_zeros((batch, height, width))
-    rows = contenders(walked, of_image, batch, background)
     if rows.numel() == 0 or height * width == 0:
         return winner, value
     count = torch.bincount(of_image[rows], minlength=batch)
@@ -76,11 +92,8 @@ def strongest(
         large = F.interpolate(dense.flatten(0, 1)[:, None], scale_factor=STRIDE, mode="bilinear", align_corners=False)
         best, index = large[:, 0, :height, :width].reshape(-1, most, height, width).max(1)
         peak = best.flatten(1).max(1).values.view(-1, 1, 1)
-        best = torch.where(peak > 0, best / peak, torch.zeros_like(best))
-        chosen = part.gather(1, index.flatten(1)).view_as(index) + 1
-        won = best > background
-        winner[start : start + step] = torch.where(won, chosen, torch.zeros_like(chosen))
-        value[start : start + step] = best
+        value[start : start + step] = torch.where(peak > 0, best / peak, torch.zeros_like(best))
+        winner[start : start + step] = part.gather(1, index.flatten(1)).view_as(index) + 1
     return winner, value
 
 

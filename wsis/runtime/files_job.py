@@ -96,7 +96,7 @@ def make_files(
         )
         for group in group_by_size(job.good(pictures), batch_size):
             job.write(group, make(group))
-            watch.advance(len(group), 0, job.faults.total)
+            watch.advance(len(group), None, job.faults.total)
             if stop.asked or job.faults.too_many:
                 break
     faults, total = job.faults, len(inputs.data)

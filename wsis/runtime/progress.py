@@ -136,11 +136,12 @@ class Watch:
         """Images a second since the display began."""
         return (self._done - self._first) / max(1e-9, time.monotonic() - self._start)
 
-    def advance(self, images: int, instances: int, faults: int) -> None:
-        """Show that ``images`` more are done; ``instances`` and ``faults`` are totals."""
+    def advance(self, images: int, instances: int | None, faults: int) -> None:
+        """Show that ``images`` more are done; ``instances`` (None: none are made) and ``faults`` are totals."""
         self._done += images
         shares = self._clock.shares()
-        note = f"{self.rate:.1f} images/s, {instances} instances, {faults} faults" + (f"; {shares}" if shares else "")
+        made = "" if instances is None else f"{instances} instances, "
+        note = f"{self.rate:.1f} images/s, {made}{faults} faults" + (f"; {shares}" if shares else "")
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=note)
             return

@@ -6,6 +6,9 @@ The fields are those that ``label --dump_fields=FOLDER`` keeps (recipes keep the
 the lists below is compared with the masks of the data; ``tune.json`` holds all figures, ``tune.svg`` the curves, and
 ``tune.yaml`` the settings to keep: ``wsis label --config=tune.yaml`` takes them. Look at images that are not those you
 report figures on: the best of many settings is better by chance, too.
+
+Every image is counted under all settings and then kept in the folder ``partial`` beside the results: Ctrl-C shows the
+table so far, and the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -13,6 +16,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import shlex
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,21 +27,25 @@ import numpy as np
 import torch
 import yaml
 
-from wsis import __version__
-from wsis.data.artifacts import make_folder, safe_join, write_bytes, write_json
+from wsis import __version__, _host
+from wsis.data.artifacts import Journal, RunFolder, fingerprint, make_folder, safe_join, write_bytes, write_json
 from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
 from wsis.data.image_set import ImageSet
-from wsis.data.run_folder import RunFolder
-from wsis.errors import Code, ConfigError, DataFault, ExitCode, Problems, did_you_mean
+from wsis.errors import Code, ConfigError, DataFault, ExitCode, Problem, Problems, did_you_mean
 from wsis.evaluation import instance_voc
-from wsis.evaluation.compare import Comparison, Found, Truth
+from wsis.evaluation.compare import Found, Truth
+from wsis.evaluation.setting_tally import SettingTally, measured
 from wsis.formats.fields import read_fields
 from wsis.labels import irnet
+from wsis.labels.sweep import sweep
+from wsis.runtime.command_line import called_as
 from wsis.runtime.label_units import fill_rows
-from wsis.runtime.progress import StageClock, Watch
+from wsis.runtime.progress import StageClock, Watch, say
 from wsis.runtime.shards import Row, run_data
-from wsis.viz.charts import Chart, charts_svg
+from wsis.runtime.stop import StopRequest
+from wsis.viz.charts import charts_svg
+from wsis.viz.sweep_charts import percent, setting_words, sweep_charts, sweep_table
 
 __all__ = ["Config", "Result", "run"]
 
@@ -94,38 +104,47 @@ class Result:
     """What was found.
 
     Attributes:
-        figures: as in ``tune.json``.
-        out: the folder with ``tune.json``, ``tune.svg`` and ``tune.yaml``.
+        figures: as in ``tune.json``; of the images done so far where the sweep was stopped, empty if there are none.
+        out: the folder with ``tune.json``, ``tune.svg`` and ``tune.yaml``, once all images are done.
+        left: images that are still to be done.
     """
 
     figures: dict[str, Any]
     out: Path
+    left: int = 0
 
     @property
     def exit_code(self) -> int:
+        if self.left:
+            return int(ExitCode.STOPPED)
         return int(ExitCode.WITH_FAULTS if self.figures["faults"] else ExitCode.OK)
 
     def summary(self) -> str:
+        lines = self._found() if self.figures else []
+        if self.left:
+            again = called_as() or "the same command"
+            return "\n".join([*lines, f"stopped with {self.left} images to do; this goes on: {again}"])
+        lines += ["", f"keep ({self.out / 'tune.yaml'}):", self.figures["keep"].rstrip()]
+        return "\n".join([*lines, f"curves: {self.out / 'tune.svg'}"])
+
+    def _found(self) -> list[str]:
         figures, objective = self.figures, self.figures["objective"]
         best, before = figures["best"], figures["before"]
-        lines = [
-            f"{len(figures['settings'])} settings on {figures['images']} images with masks",
-            f"{objective}: {_percent(before['figures'][objective])} as it was, {_percent(best['instances'][objective])}"
-            f" with {_words(best['instances']['setting'])}",
-            f"mIoU: {_percent(before['figures']['miou'])} as it was, {_percent(best['semantic']['miou'])}"
-            f" with {_words(best['semantic']['setting'])}",
-        ]
+        title = f"{len(figures['settings'])} settings on {figures['images']} images with masks"
         one = best["min_score"]
-        lines.append(
-            f"filter for a detector: min_score {one['min_score']:g} has precision {_percent(one['precision'])}"
-            f" and recall {_percent(one['recall'])} at IoU 0.5"
-        )
+        lines = [
+            sweep_table(title, objective, before, figures["settings"]),
+            f"{objective}: {percent(before['figures'][objective])} as it was, {percent(best['instances'][objective])}"
+            f" with {setting_words(best['instances']['setting'])}",
+            f"mIoU: {percent(before['figures']['miou'])} as it was, {percent(best['semantic']['miou'])}"
+            f" with {setting_words(best['semantic']['setting'])}",
+            f"filter for a detector: min_score {one['min_score']:g} has precision {percent(one['precision'])}"
+            f" and recall {percent(one['recall'])} at IoU 0.5",
+        ]
         if figures["faults"]:
-            lines.append(
-                f"{len(figures['faults'])} images could not be used; the first: {figures['faults'][0]['text']}"
-            )
-        lines += ["", f"keep ({self.out / 'tune.yaml'}):", figures["keep"].rstrip(), f"curves: {self.out / 'tune.svg'}"]
-        return "\n".join(lines)
+            text = f"{len(figures['faults'])} images could not be used; the first: {figures['faults'][0]['text']}"
+            lines.append(text)
+        return lines
 
 
 def run(config: Config) -> Result:
@@ -136,24 +155,93 @@ def run(config: Config) -> Result:
     """
     base, folder, data, places = _check(config)
     settings = _settings(config, base)
-    tables = [Comparison(len(data.categories), coco="none") for _ in settings]
-    matches: list[list[tuple[np.ndarray, np.ndarray, int]]] = [[] for _ in settings]
-    faults: list[dict[str, str]] = []
-    with Watch(len(places), 0, "tune", StageClock()) as watch:
-        for index in places:
-            try:
-                _image(data, index, folder, settings, tables, matches)
-            except DataFault as fault:
-                faults.append(fault.renamed(data[index].id).to_row())
-            watch.advance(1, 0, len(faults))
-    if len(faults) == len(places):
-        raise ConfigError(f"none of the {len(places)} images could be used; the first: {faults[0]['text']}")
-    figures = _figures(config, base, settings, tables, matches, len(places) - len(faults), faults)
     out = make_folder(Path(config.out) if config.out else Path(config.run).parent / "tune")
-    write_json(out / "tune.json", figures)
-    write_bytes(out / "tune.yaml", figures["keep"].encode())
-    write_bytes(out / "tune.svg", charts_svg(_charts(config, figures)).encode())
+    parts = _parts(config, folder, data, places, settings)
+    tallies = [SettingTally(len(data.categories)) for _ in settings]
+    faults: list[dict[str, str]] = []
+    with _partial(out / "partial", parts) as partial, StopRequest() as stop:
+        with Journal(partial.path / "images.jsonl") as journal:
+            done = {row["id"]: row for row in journal}
+            if done:
+                say(f"tune: {len(done)} of {len(places)} images are done already ({journal.path})")
+            for row in done.values():
+                _count(tallies, row)
+            todo = [place for place in places if data[place].id not in done]
+            left = _images(data, todo, folder, settings, tallies, journal, faults, stop, len(done))
+        if len(faults) == len(places):
+            raise ConfigError(f"none of the {len(places)} images could be used; the first: {faults[0]['text']}")
+        images = len(places) - left - len(faults)
+        figures = _figures(config, base, settings, tallies, images, faults) if images else {}
+        if left:
+            return Result(figures, out, left)
+        write_json(out / "tune.json", figures)
+        write_bytes(out / "tune.yaml", figures["keep"].encode())
+        charts = sweep_charts(config.objective, figures["settings"], figures["filters"])
+        write_bytes(out / "tune.svg", charts_svg(charts).encode())
+        shutil.rmtree(partial.path)
     return Result(figures, out)
+
+
+def _partial(folder: Path, parts: dict[str, Any]) -> RunFolder:
+    """The folder of what is done so far."""
+    try:
+        return RunFolder(folder, "tune", parts)
+    except ConfigError as error:
+        if not any("another run" in problem.text for problem in error.problems):
+            raise
+        hint = f"the old options go on with it; to begin anew: rm -r {shlex.quote(str(folder))}"
+        stopped = Problem(str(folder), "holds a sweep that was stopped", hint)
+        raise ConfigError([*error.problems[:-1], stopped]) from None
+
+
+def _images(
+    data: ImageSet,
+    todo: Sequence[int],
+    folder: Path,
+    settings: Sequence[irnet.Config],
+    tallies: Sequence[SettingTally],
+    journal: Journal,
+    faults: list[dict[str, str]],
+    stop: StopRequest,
+    done: int,
+) -> int:
+    """Count the images that are to do; how many of them were left because a stop was asked for."""
+    clock = StageClock()
+    with Watch(done + len(todo), done, "tune", clock) as watch:
+        for number, place in enumerate(todo):
+            if stop.asked:
+                return len(todo) - number
+            try:
+                row = _image(data, place, folder, settings, clock)
+                journal.append(row)
+                _count(tallies, row)
+            except DataFault as fault:
+                faults.append(fault.renamed(data[place].id).to_row())
+            watch.advance(1, None, len(faults))
+    return 0
+
+
+def _count(tallies: Sequence[SettingTally], row: dict[str, Any]) -> None:
+    for tally, one in zip(tallies, row["settings"]):
+        tally.add(one, row["truth"])
+
+
+def _parts(
+    config: Config, folder: Path, data: ImageSet, places: Sequence[int], settings: Sequence[irnet.Config]
+) -> dict[str, Any]:
+    """What decides the counts of the images; what was kept for anything else is refused by name."""
+    build = {key: str(value) for key, value in dict(_host.build_info()).items()}
+    lists = ("backgrounds", "walk_steps", "betas", "weak_displacements", "crfs", "num_images", "seed")
+    return {
+        **{name: getattr(config, name) for name in lists},
+        "settings": fingerprint({"settings": [dataclasses.asdict(setting) for setting in settings]}),
+        "run": RunFolder.read(config.run)["fingerprint"],
+        "fields": str(folder.resolve()),
+        "images": len(places),
+        "ids": fingerprint({"ids": [data[place].id for place in places]}),
+        "version": __version__,
+        "build": fingerprint(build),
+    }
 
 
 def _check(config: Config) -> tuple[irnet.Config, Path, ImageSet, list[int]]:
@@ -194,8 +282,8 @@ def _check(config: Config) -> tuple[irnet.Config, Path, ImageSet, list[int]]:
     return base, folder, data, places
 
 
-def _settings(config: Config, base: irnet.Config) -> list[tuple[irnet.Config, bool]]:
-    """Every combination, those of one walk together (the first of each is marked); the run's own comes first."""
+def _settings(config: Config, base: irnet.Config) -> list[irnet.Config]:
+    """The run's own setting, then every combination, those of one walk together."""
     walks = itertools.product(
         config.walk_steps or (base.walk_steps,),
         config.betas or (base.beta,),
@@ -203,95 +291,76 @@ def _settings(config: Config, base: irnet.Config) -> list[tuple[irnet.Config, bo
     )
     crfs = [(crf, crf) for crf in config.crfs] or [(base.crf, base.semantic_crf)]
     decisions = list(itertools.product(crfs, config.backgrounds or (None,)))
-    settings, problems = [(base, True)], Problems()
-    for steps, beta, weak in walks:
-        for k, ((crf, semantic_crf), background) in enumerate(decisions):
-            values = {"walk_steps": steps, "beta": beta, "weak_displacement": weak}
-            values |= {"crf": crf, "semantic_crf": semantic_crf}
-            if background is not None:
-                values |= {"background": background, "semantic_background": background}
-            with problems.collecting():
-                settings.append((dataclasses.replace(base, **values), k == 0))
+    settings, problems = [base], Problems()
+    for (steps, beta, weak), ((crf, semantic_crf), background) in itertools.product(walks, decisions):
+        values = {"walk_steps": steps, "beta": beta, "weak_displacement": weak}
+        values |= {"crf": crf, "semantic_crf": semantic_crf}
+        if background is not None:
+            values |= {"background": background, "semantic_background": background}
+        with problems.collecting():
+            settings.append(dataclasses.replace(base, **values))
     problems.raise_if_any()
     return settings
 
 
-@torch.no_grad()
 def _image(
-    data: ImageSet,
-    index: int,
-    folder: Path,
-    settings: list[tuple[irnet.Config, bool]],
-    tables: list[Comparison],
-    matches: list[list[tuple[np.ndarray, np.ndarray, int]]],
-) -> None:
-    """Count one image under every setting; after a fault it is counted under none."""
+    data: ImageSet, index: int, folder: Path, settings: Sequence[irnet.Config], clock: StageClock
+) -> dict[str, Any]:
+    """What one image counts under every setting: a row of the file of partial results."""
     record = data[index]
-    arrays = read_fields(safe_join(folder, record.id + ".npz"), record.id)
+    with clock("read"):
+        fields = _fields(safe_join(folder, record.id + ".npz"), record.id)
+        truth = Truth.of(data.load_instances(index), data.load_semantic(index))
+        size = truth.semantic.shape
+        grid = list(fields[2].shape)
+        if tuple(grid) != irnet.grid_size(size):
+            text = f"has a grid of {grid}, expected {list(irnet.grid_size(size))} for the masks' {list(size)}"
+            raise DataFault(Code.E_SHAPE, record.id, "fields", text)
+        image = None
+        if any(setting.crf > 0 or setting.semantic_crf > 0 for setting in settings):
+            image = torch.from_numpy(data.load_image(index)).permute(2, 0, 1)
+    counted: list[dict[str, Any]] = []
+    with clock("label"):
+        parts = sweep(*fields, size, settings, image)
+    with clock("compare"):
+        for made in parts:
+            rows = [Row(record.id, height=size[0], width=size[1]) for _ in made.semantic]
+            fill_rows(rows, made)
+            for row, semantic in zip(rows, made.semantic.to(torch.uint8).numpy()):
+                labels, scores = np.asarray(row.label, np.int64), np.asarray(row.score, np.float32)
+                found = Found(size, row.rles(), labels, scores, semantic)
+                counted.append(measured(found, truth, len(data.categories), record.id))
+    return {"id": record.id, "truth": truth.labels.tolist(), "settings": counted}
+
+
+def _fields(path: Path, image_id: str) -> tuple[torch.Tensor, ...]:
+    """Activation maps, classes, boundary and displacement of one image."""
+    arrays = read_fields(path, image_id)
     missing = [name for name in ("classes", "cam", "boundary", "displacement") if name not in arrays]
     if missing:
-        raise DataFault(Code.E_SHAPE, record.id, "fields", f"has no {', '.join(missing)}")
-    truth = Truth.of(data.load_instances(index), data.load_semantic(index))
-    size = truth.semantic.shape
+        raise DataFault(Code.E_SHAPE, image_id, "fields", f"has no {', '.join(missing)}")
     cams, boundary, displacement = (
         torch.from_numpy(arrays[name]).float() for name in ("cam", "boundary", "displacement")
     )
-    if tuple(boundary.shape) != irnet.grid_size(size):
-        text = (
-            f"has a grid of {list(boundary.shape)}, expected {list(irnet.grid_size(size))} for the masks' {list(size)}"
-        )
-        raise DataFault(Code.E_SHAPE, record.id, "fields", text)
-    classes = torch.from_numpy(arrays["classes"]).long()
-    images = None
-    if any(setting.crf > 0 or setting.semantic_crf > 0 for setting, _ in settings):
-        images = torch.from_numpy(data.load_image(index)).permute(2, 0, 1)[None]
-    fields = (cams, classes, torch.zeros_like(classes), boundary[None], displacement[None])
-    ready = []
-    for (setting, new_walk), table in zip(settings, tables):
-        if new_walk:
-            walks = irnet.walk_maps(*fields, setting, semantic=True)
-        made = irnet.decide(walks, 1, size, setting, classes=classes, images=images)
-        row = Row(record.id, height=size[0], width=size[1])
-        fill_rows([row], made)
-        labels, scores = np.asarray(row.label, np.int64), np.asarray(row.score, np.float32)
-        found = Found(size, row.rles(), labels, scores, made.semantic[0].to(torch.uint8).numpy())
-        ready.append(table.prepare(found, truth, record.id))
-    for one, table, counts in zip(ready, tables, matches):
-        table.count(one, truth)
-        counts.append((*_hits(one.iou, one.found, truth), len(truth.labels)))
-
-
-def _hits(iou: np.ndarray, found: Found, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of the instances, and whether each is the first to cover a true object of its class by half."""
-    order = np.argsort(-found.scores, kind="stable")
-    hit, taken = np.zeros(len(order), dtype=bool), np.zeros(len(truth.labels), dtype=bool)
-    for place, k in enumerate(order):
-        own = np.where((truth.labels == found.labels[k]) & ~taken, iou[k], 0.0) if len(taken) else np.zeros(0)
-        if len(own) and own.max() >= 0.5:
-            hit[place] = taken[own.argmax()] = True
-    return found.scores[order], hit
+    return cams, torch.from_numpy(arrays["classes"]).long(), boundary, displacement
 
 
 def _figures(
     config: Config,
     base: irnet.Config,
-    settings: list[tuple[irnet.Config, bool]],
-    tables: list[Comparison],
-    matches: list[list[tuple[np.ndarray, np.ndarray, int]]],
+    settings: Sequence[irnet.Config],
+    tallies: Sequence[SettingTally],
     images: int,
     faults: list[dict[str, str]],
 ) -> dict[str, Any]:
     rows = []
-    for (setting, _), table in zip(settings, tables):
-        result = table.result()
-        figures = {name: _plain(result["voc"][name]) for name in OBJECTIVES}
-        figures["miou"] = _plain(result["semantic"]["miou"])
+    for setting, tally in zip(settings, tallies):
+        figures = {name: value if math.isfinite(value) else None for name, value in tally.figures(OBJECTIVES).items()}
         rows.append({"setting": dataclasses.asdict(setting), "figures": figures})
     before, swept = rows[0], rows[1:]
     top = max(range(len(swept)), key=lambda k: (swept[k]["figures"][config.objective] or 0.0, -k))
     chosen, semantic = swept[top], max(swept, key=lambda row: row["figures"]["miou"] or 0.0)
-    filters = [_filtered(matches[top + 1], score) for score in config.min_scores]
-    strongest = max(filters, key=lambda row: row["f1"])
+    filters = [tallies[top + 1].filtered(score) for score in config.min_scores]
     changed = {
         **_changes(chosen["setting"], base, ("background", "walk_steps", "beta", "weak_displacement", "crf")),
         **_changes(semantic["setting"], base, ("semantic_background", "semantic_crf")),
@@ -311,54 +380,11 @@ def _figures(
         "best": {
             "instances": {"setting": chosen["setting"], **chosen["figures"]},
             "semantic": {"setting": semantic["setting"], **semantic["figures"]},
-            "min_score": strongest,
+            "min_score": max(filters, key=lambda row: row["f1"]),
         },
         "keep": f"# wsis tune: {config.objective} and mIoU on {images} images\n{keep}",
     }
 
 
-def _filtered(matches: list[tuple[np.ndarray, np.ndarray, int]], score: float) -> dict[str, float]:
-    """Precision and recall over all classes at IoU 0.5 of the instances from ``score`` on."""
-    kept = sum(int((scores >= np.float32(score)).sum()) for scores, _, _ in matches)
-    good = sum(int(hit[scores >= np.float32(score)].sum()) for scores, hit, _ in matches)
-    total = sum(count for _, _, count in matches)
-    precision, recall = good / max(1, kept), good / max(1, total)
-    f1 = 2 * precision * recall / max(precision + recall, 1e-12)
-    return {"min_score": score, "instances": kept, "precision": precision, "recall": recall, "f1": f1}
-
-
 def _changes(setting: dict[str, Any], base: irnet.Config, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: setting[name] for name in names if setting[name] != getattr(base, name)}
-
-
-def _charts(config: Config, figures: dict[str, Any]) -> list[Chart]:
-    lines: dict[str, dict[str, list[tuple[float, float]]]] = {config.objective: {}, "miou": {}}
-    for row in figures["settings"]:
-        setting = row["setting"]
-        name = f"walk {setting['walk_steps']}, beta {setting['beta']:g}, weak {setting['weak_displacement']:g}"
-        name += f", CRF {setting['crf']:g}" if setting["crf"] else ""
-        for key, series in lines.items():
-            value = row["figures"][key]
-            series.setdefault(name, []).append((setting["background"], math.nan if value is None else value))
-    curve = [(row["recall"], row["precision"]) for row in figures["filters"]]
-    score = {key: [(row["min_score"], row[key]) for row in figures["filters"]] for key in ("precision", "recall", "f1")}
-    return [
-        Chart(f"Instances: {config.objective}", "score of the background", config.objective, lines[config.objective]),
-        Chart("Semantic maps: mIoU", "score of the background", "mIoU", lines["miou"]),
-        Chart("Filter, best setting, IoU 0.5", "min_score", "share", score),
-        Chart("Precision and recall, IoU 0.5", "recall", "precision", {"best setting": curve}),
-    ]
-
-
-def _words(setting: dict[str, Any]) -> str:
-    names = ("background", "walk_steps", "beta", "weak_displacement", "crf")
-    return ", ".join(f"{name} {setting[name]:g}" for name in names)
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _plain(value: Any) -> float | None:
-    value = float(value)
-    return value if math.isfinite(value) else None
