@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import zipfile
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from wsis.__main__ import main
+from wsis.data.artifacts import file_sha256
+from wsis.data.categories import VOC
 from wsis.errors import ConfigError
-from wsis.models import bestie_state, peak_state, published_kind
-from wsis.models.hrnet import HRNet
+from wsis.models import checked_state, peak_state, published_kind
 from wsis.steps import convert
 from wsis.training.checkpoint import load_network, read_meta
 
@@ -124,9 +127,8 @@ def test_irnets_classifier(tmp_path):
     _close(net(images).logits, maps.mean((2, 3)))
 
 
-@torch.no_grad()
-def test_irnets_boundary_and_displacement(tmp_path):
-    make = _resnet_state()
+def _irnet_state(make):
+    """The two branches on top of a backbone."""
     widths = (64, 256, 512, 1024, 2048)
     for k, inputs in enumerate(widths, 1):
         make.conv(f"fc_edge{k}.0", inputs, 32, 1)
@@ -137,8 +139,12 @@ def test_irnets_boundary_and_displacement(tmp_path):
         make.conv(f"fc_dp{k}.0", inputs, width, 1)
         make.norm(f"fc_dp{k}.1", width, statistics=False)
     make.conv("fc_dp7.3", 256, 2, 1)
-    state = make.state
-    state["mean_shift.running_mean"] = torch.tensor([0.5, -1.25])
+    return {**make.state, "mean_shift.running_mean": torch.tensor([0.5, -1.25])}
+
+
+@torch.no_grad()
+def test_irnets_boundary_and_displacement(tmp_path):
+    state = _irnet_state(_resnet_state())
     published = {**state, "fc_dp7.4.running_mean": state["mean_shift.running_mean"]}
     net, result = _convert(tmp_path, _save(tmp_path, {f"module.{k}": v for k, v in published.items()}))
     assert (result.kind, result.architecture) == ("irnet", "resnet50")
@@ -165,19 +171,25 @@ def test_irnets_boundary_and_displacement(tmp_path):
     _close(net(images).displacement, moved)
 
 
-@torch.no_grad()
-def test_the_peak_attention_module(tmp_path):
+_PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+
+
+def _pam_state():
     make = _Maker()
     widths = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
-    places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
     inputs = 3
-    for place, width in zip(places, widths):
+    for place, width in zip(_PLACES, widths):
         make.conv(f"features.{place}", inputs, width, 3, bias=True)
         inputs = width
     for k in range(1, 4):
         make.conv(f"extra_conv{k}", 512, 512, 3, bias=True)
     make.conv("extra_conv4", 512, 20, 1, bias=True)
-    state = make.state
+    return make.state
+
+
+@torch.no_grad()
+def test_the_peak_attention_module(tmp_path):
+    state, places = _pam_state(), _PLACES
     names = [f"layer{b}_conv{k}" for b, n in enumerate((2, 2, 3, 3, 3), 1) for k in range(1, n + 1)]
     copies = {f"{n}.{x}": state[f"features.{p}.{x}"] for n, p in zip(names, places) for x in ("weight", "bias")}
     net, result = _convert(tmp_path, _save(tmp_path, {"model": state | copies, "epoch": 15}))
@@ -292,26 +304,78 @@ def _module(state, name, branches, rows):
 
 
 @torch.no_grad()
-def test_bestie_on_hrnet(tmp_path):
-    state = _hrnet_state(32)
-    net, result = _convert(tmp_path, _save(tmp_path, {f"module.{k}": v for k, v in state.items()}, "bestie.pt"))
-    assert (result.kind, result.architecture) == ("center_offset_net", "hrnet_w32")
-    images = torch.randn(1, 3, 64, 96)
+def test_bestie_on_hrnet_w48(tmp_path):
+    """The whole network, 63.9 million numbers."""
+    state = _hrnet_state(48)
+    path = _save(tmp_path, {f"module.{k}": v for k, v in state.items()}, "bestie.pt")
+    net, result = _convert(tmp_path, path)
+    assert (result.kind, result.architecture) == ("center_offset_net", "hrnet_w48")
+    meta = read_meta(result.network)
+    assert (meta["sha256"], meta["converted"]["sha256"]) == (file_sha256(result.network), file_sha256(path))
+    images = torch.randn(1, 3, 64, 64)
     features = _hrnet(state, images)
     for head, got in zip(("seg", "center", "offset"), net(images)):
         x = F.conv2d(features, state[f"{head}.0.weight"], state[f"{head}.0.bias"], padding=1).relu()
         x = F.conv2d(x, state[f"{head}.2.weight"], state[f"{head}.2.bias"])
-        _close(got, F.interpolate(x, (64, 96), mode="bilinear", align_corners=False))
+        _close(got, F.interpolate(x, images.shape[2:], mode="bilinear", align_corners=False))
 
 
-def test_the_keys_of_hrnet_w48():
-    with torch.device("meta"):
-        want = {f"body.{key}": value.shape for key, value in HRNet(48).state_dict().items()}
-    got = {key: value.shape for key, value in bestie_state(_hrnet_state(48)).items()}
-    heads = {key for key in got if not key.startswith("body.")}
-    assert {key: got[key] for key in got if key not in heads} == want
-    assert got["semantic.2.weight"] == (21, 256, 1, 1)
-    assert len(heads) == 12
+@pytest.mark.parametrize("kind", ["irnet_cam", "irnet", "bestie", "pam"])
+def test_every_name_and_shape_counts(kind):
+    """One tensor missing, one too many and one of another shape are named in one answer, whatever the network."""
+    state = _published(kind)
+    _, net, renamed = convert._network(kind, dict(state), VOC)
+    wanted = net.state_dict()
+    assert checked_state(renamed, wanted, "file").keys() == wanted.keys()
+    gone, bent = [key for key, value in renamed.items() if value.dim() == 4][1:3]
+    wrong = {**renamed, "more.weight": torch.zeros(2), bent: renamed[bent][:1]}
+    del wrong[gone]
+    with pytest.raises(ConfigError) as caught:
+        checked_state(wrong, wanted, "file")
+    for text in (f"missing key {gone} ", f"{bent} has shape [1, ", "unexpected key more.weight"):
+        assert text in str(caught.value)
+    assert len(caught.value.problems) == 3
+
+
+def _published(kind):
+    """State dicts as the authors' code would write them, without the copies."""
+    if kind == "bestie":
+        return _hrnet_state(32)
+    if kind == "pam":
+        return _pam_state()
+    make = _resnet_state()
+    if kind == "irnet_cam":
+        make.conv("classifier", 2048, 20, 1)
+        return make.state
+    return _irnet_state(make)
+
+
+def on_gpu(path):
+    """Rewrite a file of ``torch.save`` so that every storage says that it lay on cuda:0."""
+    with zipfile.ZipFile(path) as file:
+        entries = {info.filename: file.read(info) for info in file.infolist()}
+    name = next(name for name in entries if name.endswith("/data.pkl"))
+    words = [b"X" + struct.pack("<I", len(word)) + word for word in (b"cpu", b"cuda:0")]
+    assert words[0] in entries[name]
+    entries[name] = entries[name].replace(*words)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as file:
+        for name, data in entries.items():
+            file.writestr(name, data)
+
+
+@torch.no_grad()
+def test_a_checkpoint_of_a_gpu_in_half_precision_is_read_on_a_cpu(tmp_path):
+    state = _pam_state()
+    half = {key: value.half() for key, value in state.items()}
+    path = _save(tmp_path, half, "pam.pth")
+    on_gpu(path)
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="on a CUDA device"):
+            torch.load(path, weights_only=True)
+    net, _ = _convert(tmp_path, path)
+    assert all(p.device.type == "cpu" and p.dtype == torch.float32 for p in net.parameters())
+    for key, value in peak_state(half).items():
+        assert torch.equal(net.state_dict()[key], value.float()), key
 
 
 class _Evil:

@@ -61,6 +61,25 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys):
     assert all(torch.equal(value, resumed[key]) for key, value in straight.items())
 
 
+def test_a_state_says_nothing_of_the_device_it_lay_on(tmp_path):
+    """What a GPU or another precision wrote goes on here: tensors are kept as values alone, in no pickle."""
+    straight, _ = _train(tmp_path / "a")
+    _train(tmp_path / "b", stop_at=4)
+    path = tmp_path / "b" / "checkpoints" / "step-00000004.safetensors"
+    state = read_state(path)
+    before = path.read_bytes(), path.with_suffix(".json").read_bytes()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    moved = torch.utils._pytree.tree_map_only(torch.Tensor, lambda value: value.to(device), state)
+    SafetensorsIO().save_checkpoint(moved, path)
+    assert (path.read_bytes(), path.with_suffix(".json").read_bytes()) == before
+    assert not any(word in part for part in before for word in (b"cuda", b"device", b"cpu"))
+    state["net"] = {key: value.double() if value.is_floating_point() else value for key, value in state["net"].items()}
+    SafetensorsIO().save_checkpoint(state, path)
+    resumed, figures = _train(tmp_path / "b")
+    assert figures["resumed_from"] == 4
+    assert all(torch.equal(value, resumed[key]) for key, value in straight.items())
+
+
 def test_the_state_of_another_network_or_optimizer_is_refused(tmp_path):
     _train(tmp_path / "a", stop_at=2)
     path = tmp_path / "a" / "checkpoints" / "step-00000002.safetensors"
