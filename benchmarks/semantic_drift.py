@@ -6,12 +6,17 @@ Objects of one class touch, so half of the components of the semantic map hold s
 as peaks of an attention map are (``--missed``): pseudo labels leave a component with several points out, and one that
 has several instances and one point becomes a single instance, a wrong one. The same training is run with refinement
 off and on; everything else (weights at the start, order, crops, schedule) is the same. The network is measured while it
-trains, on other scenes and their exact masks: AP50, and the share of the instances that it finds (IoU of at least 0.5,
-right class), also of those alone that share their component with another; and all that again inside the true semantic
-map.
+trains, on other scenes and their exact masks: AP50, AP75, and the share of the instances that it finds (IoU of at least
+0.5, right class), also of those alone that share their component with another; and all that again inside the true
+semantic map.
+
+``--missing`` says what an instance without pseudo label is to the centre map. ``background``: nothing is there, in the
+plain loss over all pixels; this is what the paper calls semantic drift. ``ignored``: these pixels do not count, the
+paper's instance-aware guidance and the only loss of the library.
 
 The folder keeps ``off/`` and ``on/`` (a run that was stopped goes on; ``--only`` runs one of them), and receives
-``drift.json`` and ``drift.svg``.
+``drift.json`` and ``drift.svg``. ``--mean A B ..`` trains nothing: it averages finished folders that differ in their
+seed into ``drift.json``, ``drift.svg`` and the table printed.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +42,9 @@ from wsis.evaluation.overlap import mask_iou
 from wsis.labels import center_offset
 from wsis.labels.center_offset.inputs import Fields
 from wsis.labels.center_offset.network import network_fields
-from wsis.models import CenterOffsetNet, build_center_offset_net
-from wsis.structures import Instances
+from wsis.losses.center_offset import CenterOffsetLoss, center_loss, offset_loss, semantic_loss
+from wsis.models import CenterOffsetNet, CenterOffsetOutput, build_center_offset_net
+from wsis.structures import CenterOffsetTarget, Instances
 from wsis.training.batches import BatchPlan, CropData
 from wsis.training.center_offset_training import CenterOffsetSamples, CenterOffsetTraining
 from wsis.training.config import MachineConfig, OptimConfig
@@ -49,7 +55,35 @@ from wsis.viz.curves import Chart, Curve, curves_file
 SIDES = {"min_side": 144, "max_side": 160}
 MIN_PIXELS = 20
 ARMS = ("off", "on")
-SHOWN = {"ap50": "AP50", "recall": "instances found", "recall_touching": "touching instances found"}
+SHOWN = {
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "recall": "instances found",
+    "recall_touching": "touching instances found",
+}
+MISSING = ("background", "ignored")
+
+
+class MissingIsBackground(CenterOffsetTraining):
+    """Panoptic-DeepLab's losses with the pseudo labels as the whole truth: the centre map is compared at every pixel of
+    the picture, offsets inside the instances."""
+
+    def compared(
+        self,
+        prediction: CenterOffsetOutput,
+        semantic: torch.Tensor,
+        pseudo: CenterOffsetTarget,
+        refined: CenterOffsetTarget | None,
+        supervision: str,
+    ) -> CenterOffsetLoss:
+        more = () if refined is None else (refined,)
+        everywhere = replace(pseudo, weight=torch.ones_like(pseudo.weight))
+        parts = (
+            semantic_loss(prediction.semantic, semantic, self.hardest),
+            center_loss(prediction.center, everywhere, *more),
+            offset_loss(prediction.offset, pseudo, *more),
+        )
+        return CenterOffsetLoss(sum(weight * part for weight, part in zip(self.weights, parts)), *parts)
 
 
 @dataclass(frozen=True)
@@ -160,7 +194,8 @@ def train(
     optim = OptimConfig(
         "adam", lr=args.lr, new_layers=1.0, weight_decay=0.0, steps=args.steps, batch_size=args.batch_size, warmup=50
     )
-    training = CenterOffsetTraining(net, optim, args.steps, refine=refine, seed=args.seed)
+    kind = MissingIsBackground if args.missing == "background" else CenterOffsetTraining
+    training = kind(net, optim, args.steps, refine=refine, seed=args.seed)
     points = open_points(folder / "points", scenes.categories)
     where = (str(folder / "semantic"), points, 0.7, frozenset(), net.normalization)
     samples = CenterOffsetSamples(scenes, *where, args.long_side, args.crop, args.seed)
@@ -171,16 +206,18 @@ def train(
     fit(training, CropData(samples, len(scenes)), plan, out, machine, callbacks=[watcher])
 
 
-def main() -> None:
+def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--mean", type=Path, nargs="+", metavar="DIR", help="average these folders instead of training")
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--measured", type=int, default=100, help="scenes of the measurement")
     parser.add_argument("--missed", type=float, default=0.3, help="share of the points that are missing")
+    parser.add_argument("--missing", choices=MISSING, default="ignored", help="what instances without a label are")
     parser.add_argument("--architecture", default="tiny")
     parser.add_argument("--weights", default="")
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--every", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--every", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--long-side", type=int, default=161)
@@ -189,7 +226,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", choices=ARMS, help="run one of the two trainings")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    args = options().parse_args()
+    if args.mean:
+        made = [json.loads((folder / "drift.json").read_text()) for folder in args.mean]
+        finish(args.out, {"settings": {"mean_of": [one["settings"] for one in made]}}, mean_of(made))
+        return
     scenes = SceneSet(args.scenes, args.seed, "train", **SIDES)
     others = SceneSet(args.measured, args.seed, "val", **SIDES)
     write_weak_labels(scenes, args.out, args.missed, args.seed)
@@ -201,16 +246,33 @@ def main() -> None:
     figures = {name: measured_in(args.out / name) for name in ARMS if (args.out / name / "validation.jsonl").is_file()}
     counts = [len(members) for index in range(len(scenes)) for members in held(scenes.scene(index))]
     about = {
-        "settings": {key: str(value) for key, value in vars(args).items() if key not in ("out", "only")},
+        "settings": {key: str(value) for key, value in vars(args).items() if key not in ("out", "only", "mean")},
         "components": len(counts),
         "components_with_several": sum(count > 1 for count in counts),
         "instances": sum(len(scenes.scene(index).classes) for index in range(len(scenes))),
         "measured": sum(len(truth.touching) for truth in truths),
         "measured_touching": sum(int(truth.touching.sum()) for truth in truths),
     }
-    write_json(args.out / "drift.json", about | figures)
-    write_bytes(args.out / "drift.svg", curves_file(charts_of(figures)).encode())
+    finish(args.out, about, figures)
+
+
+def finish(out: Path, about: dict, figures: dict[str, list[dict[str, float]]]) -> None:
+    """Write figures and curves, print the table."""
+    write_json(make_folder(out) / "drift.json", about | figures)
+    write_bytes(out / "drift.svg", curves_file(charts_of(figures)).encode())
     print(table_of(figures))
+
+
+def mean_of(made: list[dict]) -> dict[str, list[dict[str, float]]]:
+    """The mean of every figure over several ``drift.json``, at the steps that all of them have."""
+    figures = {}
+    for name in ARMS:
+        by_step = [{row["step"]: row for row in one[name]} for one in made]
+        common = sorted(set.intersection(*(set(rows) for rows in by_step)))
+        figures[name] = [
+            {key: float(np.mean([rows[step][key] for rows in by_step])) for key in by_step[0][step]} for step in common
+        ]
+    return figures
 
 
 def measured_in(folder: Path) -> list[dict[str, float]]:

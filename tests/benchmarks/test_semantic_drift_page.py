@@ -10,8 +10,11 @@ from wsis.viz.report_page import render_report
 
 def test_both_trainings_stand_side_by_side():
     figures = {
-        "off": [{"step": 100, "ap50": 0.2, "recall": 0.3, "recall_touching": 0.1}],
-        "on": [{"step": 100, "ap50": 0.1, "recall": 0.3, "recall_touching": 0.1}, {"step": 200, "ap50": 0.5}],
+        "off": [{"step": 100, "ap50": 0.2, "ap75": 0.1, "recall": 0.3, "recall_touching": 0.1}],
+        "on": [
+            {"step": 100, "ap50": 0.1, "ap75": 0.0, "recall": 0.3, "recall_touching": 0.1},
+            {"step": 200, "ap50": 0.5, "ap75": 0.2},
+        ],
     }
     drift = {"components": 60, "components_with_several": 29, "settings": {"steps": "200"}}
     figures["on"][1] |= {"recall": 0.6, "recall_touching": 0.55}

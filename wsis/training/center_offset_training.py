@@ -18,7 +18,7 @@ from wsis.errors import DataFault
 from wsis.labels import center_offset
 from wsis.losses.center_offset import WEIGHTS, CenterOffsetLoss, center_offset_loss
 from wsis.models import CenterOffsetNet, CenterOffsetOutput
-from wsis.structures import Points
+from wsis.structures import CenterOffsetTarget, Points
 
 from . import augment
 from .color import photometric_distortion
@@ -105,6 +105,17 @@ class CenterOffsetTraining(Training):
         if self.refine:
             given = points if supervision == "point" else None
             refined = center_offset.refine(prediction, semantic, labels, given, **options)
+        return self.compared(prediction, semantic, pseudo, refined, supervision)
+
+    def compared(
+        self,
+        prediction: CenterOffsetOutput,
+        semantic: Tensor,
+        pseudo: CenterOffsetTarget,
+        refined: CenterOffsetTarget | None,
+        supervision: str,
+    ) -> CenterOffsetLoss:
+        """The loss of a prediction, given its targets."""
         more = {"supervision": supervision, "weights": self.weights, "hardest": self.hardest}
         return center_offset_loss(prediction, semantic, pseudo, refined, **more)
 
