@@ -11,8 +11,8 @@ trains, on other scenes and their exact masks: AP50, AP75, and the share of the 
 semantic map.
 
 ``--missing`` says what an instance without pseudo label is to the centre map. ``background``: nothing is there, in the
-plain loss over all pixels; this is what the paper calls semantic drift. ``ignored``: these pixels do not count, the
-paper's instance-aware guidance and the only loss of the library.
+plain loss over all pixels; this is what the paper calls semantic drift. ``ignored``: these pixels do not count, by the
+paper's instance-aware guidance.
 
 The folder keeps ``off/`` and ``on/`` (a run that was stopped goes on; ``--only`` runs one of them), and receives
 ``drift.json`` and ``drift.svg``. ``--mean A B ..`` trains nothing: it averages finished folders that differ in their
@@ -26,7 +26,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +42,8 @@ from wsis.evaluation.overlap import mask_iou
 from wsis.labels import center_offset
 from wsis.labels.center_offset.inputs import Fields
 from wsis.labels.center_offset.network import network_fields
-from wsis.losses.center_offset import CenterOffsetLoss, center_loss, offset_loss, semantic_loss
-from wsis.models import CenterOffsetNet, CenterOffsetOutput, build_center_offset_net
-from wsis.structures import CenterOffsetTarget, Instances
+from wsis.models import CenterOffsetNet, build_center_offset_net
+from wsis.structures import Instances
 from wsis.training.batches import BatchPlan, CropData
 from wsis.training.center_offset_training import CenterOffsetSamples, CenterOffsetTraining
 from wsis.training.config import MachineConfig, OptimConfig
@@ -62,28 +61,6 @@ SHOWN = {
     "recall_touching": "touching instances found",
 }
 MISSING = ("background", "ignored")
-
-
-class MissingIsBackground(CenterOffsetTraining):
-    """Panoptic-DeepLab's losses with the pseudo labels as the whole truth: the centre map is compared at every pixel of
-    the picture, offsets inside the instances."""
-
-    def compared(
-        self,
-        prediction: CenterOffsetOutput,
-        semantic: torch.Tensor,
-        pseudo: CenterOffsetTarget,
-        refined: CenterOffsetTarget | None,
-        supervision: str,
-    ) -> CenterOffsetLoss:
-        more = () if refined is None else (refined,)
-        everywhere = replace(pseudo, weight=torch.ones_like(pseudo.weight))
-        parts = (
-            semantic_loss(prediction.semantic, semantic, self.hardest),
-            center_loss(prediction.center, everywhere, *more),
-            offset_loss(prediction.offset, pseudo, *more),
-        )
-        return CenterOffsetLoss(sum(weight * part for weight, part in zip(self.weights, parts)), *parts)
 
 
 @dataclass(frozen=True)
@@ -194,8 +171,8 @@ def train(
     optim = OptimConfig(
         "adam", lr=args.lr, new_layers=1.0, weight_decay=0.0, steps=args.steps, batch_size=args.batch_size, warmup=50
     )
-    kind = MissingIsBackground if args.missing == "background" else CenterOffsetTraining
-    training = kind(net, optim, args.steps, refine=refine, seed=args.seed)
+    guidance = args.missing == "ignored"
+    training = CenterOffsetTraining(net, optim, args.steps, refine=refine, seed=args.seed, guidance=guidance)
     points = open_points(folder / "points", scenes.categories)
     where = (str(folder / "semantic"), points, 0.7, frozenset(), net.normalization)
     samples = CenterOffsetSamples(scenes, *where, args.long_side, args.crop, args.seed)

@@ -9,6 +9,7 @@ import torch
 
 from tests.golden_cases import SEEDS, load_scene, tensor
 from wsis.losses import center_offset as losses
+from wsis.models import CenterOffsetOutput
 from wsis.structures import CenterOffsetTarget
 
 
@@ -90,6 +91,27 @@ def test_gradients_are_those_of_the_formula(layout, count):
         (3 * value).backward()
         (6 * expected).backward()
         torch.testing.assert_close(ours.grad, plain.grad)
+
+
+def test_a_centre_that_no_label_knows_costs_without_guidance_alone():
+    weight = torch.zeros(1, 1, 8, 8)
+    weight[..., :4] = 1
+    pseudo = CenterOffsetTarget(torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 8, 8), weight)
+    center = torch.zeros(1, 2, 8, 8)
+    center[0, 0, 2, 6] = 1.0
+    refined = CenterOffsetTarget(center, torch.zeros(1, 2, 8, 8), 1 - weight)
+    prediction = CenterOffsetOutput(torch.zeros(1, 3, 8, 8), center, torch.ones(1, 2, 8, 8))
+    semantic = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    for guidance, others, supervision, expected in (
+        (True, None, "image", 0.0),
+        (False, None, "image", 1 / 64),
+        (False, refined, "image", 1 / 128),
+        (False, refined, "point", 1 / 64),
+    ):
+        made = losses.center_offset_loss(
+            prediction, semantic, pseudo, others, supervision=supervision, guidance=guidance
+        )
+        assert (made.center.item(), made.offset.item()) == (pytest.approx(expected), 2.0)
 
 
 def test_bad_arguments_are_named():

@@ -106,6 +106,7 @@ def test_refinement_and_supervision_change_what_is_learnt(weak, trained, tmp_pat
         "point": {"supervision": "point"},
         "mixture": {"supervision": "mixture", "point_list": str(listed)},
         "hardest": {"hardest": 1.0},
+        "guidance": {"guidance": False},
     }
     seen = [weights(trained.network)["offset.1.weight"]]
     for name, changes in others.items():

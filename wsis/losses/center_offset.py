@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -74,6 +75,7 @@ def center_offset_loss(
     supervision: str = "image",
     weights: tuple[float, float, float] = WEIGHTS,
     hardest: float = 0.2,
+    guidance: bool = True,
 ) -> CenterOffsetLoss:
     """What the network minimises.
 
@@ -86,6 +88,9 @@ def center_offset_loss(
         supervision: ``"image"`` or ``"point"``.
         weights: factors of the semantic, centre and offset loss.
         hardest: share of the pixels in the semantic loss, as in :func:`semantic_loss`.
+        guidance: centre maps count inside the instances of a target (instance-aware guidance, section 3.3). Without
+            it they are held to the pseudo labels at every pixel, as Panoptic-DeepLab's are to the truth: what the
+            pseudo labels miss is background, and only refined labels say otherwise.
 
     Raises:
         ValueError: shapes that do not fit, or an unknown supervision.
@@ -94,8 +99,10 @@ def center_offset_loss(
         raise ValueError(f'center_offset_loss: supervision must be "image" or "point", got {supervision!r}')
     seg = semantic_loss(prediction.semantic, semantic, hardest)
     both = (pseudo,) if refined is None else (pseudo, refined)
-    center = center_loss(prediction.center, *(both if supervision == "image" else both[:1]))
     offset = offset_loss(prediction.offset, *both)
+    if not guidance:
+        both = (replace(pseudo, weight=torch.ones_like(pseudo.weight)), *both[1:])
+    center = center_loss(prediction.center, *(both if supervision == "image" else both[:1]))
     total = weights[0] * seg + weights[1] * center + weights[2] * offset
     return CenterOffsetLoss(total, seg, center, offset)
 

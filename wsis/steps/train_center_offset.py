@@ -73,6 +73,8 @@ class Config:
         point_confidence: points are used above this confidence.
         missing_points: refuse images without an entry, or take them as empty.
         refine: repair the labels with the network's own output in every step.
+        guidance: centre maps count inside labelled instances alone (the paper's instance-aware guidance); false: what
+            the pseudo labels miss is background, and only refinement says otherwise.
         hardest: share of the pixels whose semantic loss is averaged: those with the largest.
         loss_weights: factors of the semantic, centre and offset loss.
         long_side: long side of the pictures in training, before they are scaled by 0.7 to 1.3.
@@ -101,6 +103,7 @@ class Config:
     point_confidence: float = 0.7
     missing_points: str = "refuse"
     refine: bool = True
+    guidance: bool = True
     hardest: float = 0.2
     loss_weights: tuple[float, float, float] = WEIGHTS
     long_side: int = 449
@@ -168,7 +171,7 @@ def run(config: Config) -> TrainResult:
         net = _network(config, len(data.categories))
         kept, held_out = _split(config, len(data))
         options = (config.labels, config.refine, config.seed, config.trainable_from, config.hardest)
-        options += (config.loss_weights,)
+        options += (config.loss_weights, config.guidance)
         training = CenterOffsetTraining(net, config.optim, config.optim.total_steps(len(kept)), *options)
         where = (config.semantic, points, config.point_confidence, by_point, net.normalization)
         samples = CenterOffsetSamples(data, *where, config.long_side, config.crop, config.seed)

@@ -18,7 +18,7 @@ from wsis.errors import DataFault
 from wsis.labels import center_offset
 from wsis.losses.center_offset import WEIGHTS, CenterOffsetLoss, center_offset_loss
 from wsis.models import CenterOffsetNet, CenterOffsetOutput
-from wsis.structures import CenterOffsetTarget, Points
+from wsis.structures import Points
 
 from . import augment
 from .color import photometric_distortion
@@ -44,6 +44,7 @@ class CenterOffsetTraining(Training):
         gradient_from: first stage of a small body that learns.
         hardest: share of the pixels in the semantic loss.
         weights: factors of the semantic, centre and offset loss.
+        guidance: centres count inside labelled instances alone.
     """
 
     net: CenterOffsetNet
@@ -60,10 +61,12 @@ class CenterOffsetTraining(Training):
         gradient_from: int = 0,
         hardest: float = 0.2,
         weights: tuple[float, float, float] = WEIGHTS,
+        guidance: bool = True,
     ):
         super().__init__(net, optim, steps)
         self.config, self.refine, self.seed = config or center_offset.Config(), refine, seed
         self.gradient_from, self.hardest, self.weights = gradient_from, hardest, weights
+        self.guidance = guidance
 
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         known = {id(p) for p in self.net.published_parameters()}
@@ -105,18 +108,8 @@ class CenterOffsetTraining(Training):
         if self.refine:
             given = points if supervision == "point" else None
             refined = center_offset.refine(prediction, semantic, labels, given, **options)
-        return self.compared(prediction, semantic, pseudo, refined, supervision)
-
-    def compared(
-        self,
-        prediction: CenterOffsetOutput,
-        semantic: Tensor,
-        pseudo: CenterOffsetTarget,
-        refined: CenterOffsetTarget | None,
-        supervision: str,
-    ) -> CenterOffsetLoss:
-        """The loss of a prediction, given its targets."""
-        more = {"supervision": supervision, "weights": self.weights, "hardest": self.hardest}
+        more = {"weights": self.weights, "hardest": self.hardest, "guidance": self.guidance}
+        more["supervision"] = supervision
         return center_offset_loss(prediction, semantic, pseudo, refined, **more)
 
 
