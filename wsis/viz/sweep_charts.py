@@ -14,6 +14,7 @@ from wsis.viz.charts import Chart
 __all__ = ["setting_words", "sweep_charts", "sweep_table"]
 
 _VARIED = ("background", "walk_steps", "beta", "weak_displacement", "crf")
+_HEADS = ("background", "walk", "beta", "weak", "CRF")
 _SHOWN = 16
 
 
@@ -25,7 +26,7 @@ def sweep_charts(
     Args:
         objective: name of a figure.
         settings: ``setting`` and ``figures`` of each.
-        filters: ``min_score``, ``precision``, ``recall`` and ``f1`` of each.
+        filters: ``min_score``, ``instances`` that are left, their ``precision``, ``recall`` and ``f1``.
     """
     lines: dict[str, dict[str, list[tuple[float, float]]]] = {objective: {}, "miou": {}}
     for row in settings:
@@ -35,11 +36,13 @@ def sweep_charts(
         for key, series in lines.items():
             value = row["figures"][key]
             series.setdefault(name, []).append((setting["background"], math.nan if value is None else value))
-    curve = [(row["recall"], row["precision"]) for row in filters]
-    score = {key: [(row["min_score"], row[key]) for row in filters] for key in ("precision", "recall", "f1")}
+    lines = {key: {name: sorted(line) for name, line in series.items()} for key, series in lines.items()}
+    kept = sorted((row for row in filters if row["instances"]), key=lambda row: row["min_score"])
+    curve = [(row["recall"], row["precision"]) for row in kept]
+    score = {key: [(row["min_score"], row[key]) for row in kept] for key in ("precision", "recall", "f1")}
     return [
-        Chart(f"Instances: {objective}", "score of the background", objective, lines[objective]),
-        Chart("Semantic maps: mIoU", "score of the background", "mIoU", lines["miou"]),
+        Chart(f"Instances: {_figure_name(objective)}", "score of the background", "share", lines[objective]),
+        Chart("Semantic maps: mIoU", "score of the background", "share", lines["miou"]),
         Chart("Filter, best setting, IoU 0.5", "min_score", "share", score),
         Chart("Precision and recall, IoU 0.5", "recall", "precision", {"best setting": curve}),
     ]
@@ -51,8 +54,8 @@ def sweep_table(
     """The run's own setting, then the others from the best on, in percent; at most :data:`_SHOWN` of them."""
     table = Table(title=title)
     figures = ("map_25", "map_50", "map_70", "map_75", "abo", "miou")
-    for name in ("", *_VARIED, *figures):
-        table.add_column(name.replace("_", " ") + (" *" if name == objective else ""), justify="right")
+    for name in ("", *_HEADS, *figures):
+        table.add_column(_figure_name(name) + ("*" if name == objective else ""), justify="right", no_wrap=True)
     ranked = sorted(settings, key=lambda row: -(row["figures"][objective] or 0.0))
     for name, row in [("as it was", before), *[("", row) for row in ranked[:_SHOWN]]]:
         values = [f"{row['setting'][key]:g}" for key in _VARIED]
@@ -62,6 +65,10 @@ def sweep_table(
         console.print(table)
     left = len(ranked) - _SHOWN
     return capture.get().rstrip() + (f"\n... and {left} more" if left > 0 else "")
+
+
+def _figure_name(name: str) -> str:
+    return name.replace("map_", "AP").replace("miou", "mIoU").replace("abo", "ABO")
 
 
 def setting_words(setting: Mapping[str, Any]) -> str:
