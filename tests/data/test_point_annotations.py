@@ -132,3 +132,61 @@ def test_every_problem_of_an_export_is_named(tmp_path):
     (tmp_path / "project.json").write_text('[{"data"')
     with pytest.raises(ConfigError, match="not JSON"):
         open_points(tmp_path / "project.json", CATEGORIES)
+
+
+def coco(*annotations, images=({"id": 7, "file_name": "cats/a.jpg", "height": 40, "width": 60},)):
+    names = [{"id": 1, "name": "ball"}, {"id": 90, "name": "tent"}, {"id": 5, "name": "bowl"}]
+    rows = [{"image_id": 7, "category_id": 1, "keypoints": [1, 2, 2]} | one for one in annotations]
+    return {"images": list(images), "annotations": rows, "categories": names}
+
+
+def test_key_points_of_coco(tmp_path):
+    images = [
+        {"id": 7, "file_name": "cats/a.jpg", "height": 40, "width": 60},
+        {"id": 3, "file_name": "dogs/a.jpg"},
+        {"id": 4, "file_name": "b.png"},
+    ]
+    value = coco(
+        {"keypoints": [0, 0, 0, 59.5, 0, 1, 3, 3, 2], "category_id": 90},
+        {"keypoints": [4, 39, 2], "image_id": 3},
+        {"keypoints": [0, 0, 0]},
+        {"keypoints": None, "bbox": [1, 2, 3, 4]},
+        images=images,
+    )
+    source = open_points(studio(tmp_path, value), CATEGORIES)
+    found = source.read("cats/a", SIZE)
+    assert (found.rows, found.notes) == (((59, 0, 2, 1.0),), {"not a point": 1})
+    assert source.read("dogs/a", SIZE).rows == ((4, 39, 0, 1.0),)
+    assert source.read("b", SIZE).rows == ()
+    assert not source.has("a")
+    with pytest.raises(DataFault, match="was annotated at 40 x 60"):
+        source.read("cats/a", SIZE[::-1])
+
+
+def test_every_problem_of_a_coco_file_is_named(tmp_path):
+    bad = coco(
+        {"image_id": 8},
+        {"category_id": 2},
+        {"category_id": True},
+        {"keypoints": [1, 2]},
+        {"keypoints": ["1", 2, 2]},
+        {"category_id": 5},
+    )
+    bad["images"] += [{"id": 7, "file_name": "b.jpg"}, {"id": 8.0, "file_name": "c.jpg"}, 3]
+    with pytest.raises(ConfigError) as caught:
+        open_points(studio(tmp_path, bad), CATEGORIES)
+    for words in (
+        "project.json: annotations[0].image_id: 8 is no image of the file",
+        "annotations[1].category_id: 2 is no category of the file",
+        "annotations[2].category_id: True is no category",
+        "annotations[3].keypoints: expected triples x, y, visibility, got [1, 2]",
+        "annotations[4].keypoints: expected triples",
+        "annotations[5].category_id: class 'bowl' is unknown",
+        "images[1].id: 7 stands there twice",
+        "images[2]: needs a whole id and a file_name",
+        "images[3]: needs a whole id",
+    ):
+        assert words in str(caught.value)
+    for value in ({"annotations": []}, 3, "text"):
+        with pytest.raises(ConfigError, match=r"Label Studio\), or lists of images, annotations and categories"):
+            open_points(studio(tmp_path, value), CATEGORIES)

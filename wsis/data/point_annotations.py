@@ -16,7 +16,7 @@ from wsis.data.categories import Categories
 from wsis.data.lists import read_json, read_text
 from wsis.errors import Code, ConfigError, DataFault, Problems
 
-__all__ = ["RawPoints", "class_number", "image_of_task", "path_ends", "read_label_studio", "read_labelme"]
+__all__ = ["RawPoints", "class_number", "image_of_task", "label_studio_points", "path_ends", "read_labelme"]
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 _ROUNDING = 1e-6
@@ -75,8 +75,8 @@ def read_labelme(path: Path, categories: Categories) -> RawPoints:
     return RawPoints(tuple(rows), _size(value.get("imageHeight"), value.get("imageWidth")), passed)
 
 
-def read_label_studio(path: Path, categories: Categories) -> dict[str, RawPoints]:
-    """The key points of an export of Label Studio in its format JSON.
+def label_studio_points(path: Path, tasks: list[Any], categories: Categories) -> dict[str, RawPoints]:
+    """The key points of an export of Label Studio in its format JSON: ``tasks`` from the file at ``path``.
 
     An image is known under its path and under every shorter end of it, without suffix: a task whose image is
     ``/data/upload/3/1a2b3c4d-cats/7.jpg`` answers to ``7`` and ``cats/7`` (the eight digits that an upload puts before
@@ -86,9 +86,6 @@ def read_label_studio(path: Path, categories: Categories) -> dict[str, RawPoints
     Raises:
         ConfigError: not this format, unknown classes, points without their place: all named.
     """
-    tasks = read_json(path)
-    if not isinstance(tasks, list):
-        raise ConfigError(f"{path}: expected a list of tasks, as Label Studio exports in its format JSON")
     problems = Problems()
     table: dict[str, RawPoints | None] = {}
     for number, task in enumerate(tasks):

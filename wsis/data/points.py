@@ -4,7 +4,7 @@
   0; what BESTIE's published code writes and reads), or ``<id>.json`` of LabelMe, of which the points count.
 * A table is a CSV file with the header ``image,x,y,class`` and optionally ``confidence``, whose classes are names or
   numbers.
-* A JSON file is an export of Label Studio with key points.
+* A JSON file is an export of Label Studio with key points, or a COCO json with key points, one of each annotation.
 
 Points on row 0 or column 0 are points like others.
 """
@@ -21,8 +21,9 @@ from pathlib import Path
 
 from wsis.data.atomic import PathLike, make_folder, safe_join, write_bytes
 from wsis.data.categories import Categories
-from wsis.data.lists import read_text
-from wsis.data.point_annotations import RawPoints, class_number, read_label_studio, read_labelme
+from wsis.data.coco_points import coco_points
+from wsis.data.lists import read_json, read_text
+from wsis.data.point_annotations import RawPoints, class_number, label_studio_points, read_labelme
 from wsis.errors import Code, ConfigError, DataFault, Problems
 
 __all__ = ["ImagePoints", "PointSource", "open_points", "point_lines", "read_points", "write_point_table"]
@@ -99,7 +100,7 @@ class PointSource:
 
 
 def open_points(path: PathLike, categories: Categories, missing: str = "refuse") -> PointSource:
-    """A folder of points files, a CSV table, or an export of Label Studio.
+    """A folder of points files, a CSV table, an export of Label Studio, or a COCO json with key points.
 
     Raises:
         ConfigError: none of them; a table with a wrong header, lines of another length or unknown classes: all named.
@@ -109,7 +110,7 @@ def open_points(path: PathLike, categories: Categories, missing: str = "refuse")
         raise ConfigError(f"points: missing = {missing!r}, expected refuse or empty")
     if path.is_dir():
         return PointSource(path, None, str(path), categories, missing)
-    readers = {".csv": _read_table, ".json": read_label_studio}
+    readers = {".csv": _read_table, ".json": _read_export}
     reader = readers.get(path.suffix.lower())
     if reader is None:
         what = "neither a folder of <id>.txt or <id>.json nor a .csv or .json file"
@@ -213,6 +214,13 @@ def _parse(where: str, words: tuple[str, ...], owner: PathLike) -> tuple[int, in
         text = f"{where}: {' '.join(words)!r}; expected pixels, a whole class and a confidence from 0 to 1"
         raise DataFault(Code.E_DECODE, owner, "points", text)
     return math.floor(x), math.floor(y), int(label), score
+
+
+def _read_export(path: Path, categories: Categories) -> dict[str, RawPoints]:
+    value = read_json(path)
+    if isinstance(value, list):
+        return label_studio_points(path, value, categories)
+    return coco_points(path, value if isinstance(value, Mapping) else {}, categories)
 
 
 def _read_table(path: Path, categories: Categories) -> dict[str, RawPoints]:
