@@ -9,6 +9,7 @@ from pathlib import Path
 from wsis.data.config import DataConfig
 from wsis.labels import cam_components
 from wsis.labels.irnet import Config as Propagation
+from wsis.labels.seeds import Config as Seeds
 from wsis.recipes.stages import Options, Stage
 from wsis.steps import evaluate, export, label, make_seed_labels, report, train_cam, train_irnet
 from wsis.training.config import MachineConfig, OptimConfig
@@ -33,6 +34,7 @@ class Numbers:
         backbone: where :class:`Options` leaves it empty.
         pretrained: that backbone must not start from random weights.
         cam: fields of ``train_cam.Config``.
+        seeds: thresholds of the seed maps.
         irnet: fields of ``train_irnet.Config``.
         boundary_backbone: of the boundary network, where it is not that of the classifier.
         share_backbone: the boundary network stands on the trained classifier's backbone.
@@ -47,6 +49,7 @@ class Numbers:
     backbone: str
     pretrained: bool = False
     cam: dict = dataclasses.field(default_factory=dict)
+    seeds: Seeds = dataclasses.field(default_factory=Seeds)
     irnet: dict = dataclasses.field(default_factory=dict)
     boundary_backbone: str = ""
     share_backbone: bool = False
@@ -161,7 +164,13 @@ def irnet_stages(options: Options, numbers: Numbers) -> list[Stage]:
             "make_seed_labels",
             "make_seed_labels",
             make_seed_labels.Config(
-                data=options.data, out=str(out / "seeds"), cam_weights=cam, scales=numbers.scales, **run, **batches
+                data=options.data,
+                out=str(out / "seeds"),
+                cam_weights=cam,
+                scales=numbers.scales,
+                seeds=numbers.seeds,
+                **run,
+                **batches,
             ),
         ),
         Stage(
