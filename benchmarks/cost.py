@@ -1,4 +1,4 @@
-"""What one call costs on the CPU: processor time of one thread, and how much memory it takes at its peak."""
+"""What one call costs on the CPU: processor time of one thread, memory at its peak, and how large the cache is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["exponent", "peak_bytes", "thread_seconds"]
+__all__ = ["cache_bytes", "exponent", "peak_bytes", "thread_seconds"]
 
 
 def thread_seconds(call: Callable[[], object], budget: float = 0.2, most: int = 20) -> float:
@@ -48,6 +48,15 @@ def peak_bytes(call: Callable[[], object]) -> int | None:
     peak = _resident("VmHWM")
     del result
     return max(0, peak - before)
+
+
+def cache_bytes(most: int = 64 << 20) -> int:
+    """The last-level cache that one core can use; ``most`` where it is larger or the system does not tell."""
+    sizes = [most]
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = path.read_text().strip()
+        sizes.append(int(text[:-1]) << {"K": 10, "M": 20}[text[-1]])
+    return min(most, max(sizes[1:], default=most))
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:

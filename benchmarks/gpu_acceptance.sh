@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU, in under 9 minutes and without a network: build for the GPU at hand, first launch, CUDA
 # tests, compute-sanitizer, benchmarks, report in benchmarks/results. Run from anywhere; PYTHON chooses the interpreter.
-# SCALE=5 makes every time limit five times longer, for a slow or busy machine.
+# The limits of the steps add up to 530 s; SCALE=5 makes every one five times longer, for a slow or busy machine.
 # Exit codes: 0 all passed, 1 a step failed, 2 something needed is not installed, 3 no CUDA device.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -53,7 +53,7 @@ print("%d%d-real" % torch.cuda.get_device_capability() if torch.cuda.is_availabl
 echo "== building for $ARCH"
 step build 170 env WSIS_CUDA=1 WSIS_CUDA_ARCHITECTURES="$ARCH" "$PYTHON" setup.py build_ext --inplace || finish 1
 
-step first-launch 60 "$PYTHON" -m benchmarks.gpu_smoke --first
+step first-launch 45 "$PYTHON" -m benchmarks.gpu_smoke --first
 case $? in
   0) ;;
   3) finish 3 ;;
@@ -66,7 +66,7 @@ step cuda-graphs 40 "$PYTHON" -m pytest tests/labels/test_without_read_back.py -
 SANITIZER="$(command -v compute-sanitizer || ls "${CUDA_HOME:-/usr/local/cuda}"/bin/compute-sanitizer 2>/dev/null || true)"
 if [ -n "$SANITIZER" ]; then
   for tool in memcheck racecheck initcheck synccheck; do
-    step "$tool" 35 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$SANITIZER" --tool "$tool" --error-exitcode 9 \
+    step "$tool" 30 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$SANITIZER" --tool "$tool" --error-exitcode 9 \
       "$PYTHON" -m benchmarks.gpu_smoke
   done
 else

@@ -1,6 +1,6 @@
 #include "common/edge_to_affinity.h"
 
-#include "bind/tensor.h"
+#include "bind/pages.h"
 
 namespace wsis {
 namespace {
@@ -24,9 +24,10 @@ Tensor forward_cpu(const Tensor& boundary, int64_t radius) {
   check(boundary, radius);
   const Tensor in = dense(boundary);
   const int64_t B = in.size(0), h = in.size(1), w = in.size(2), P = make_path_table(radius).size();
-  Tensor affinity = new_empty(in, {B, P, h, w}, in.scalar_type());
+  const bool wide = in.scalar_type() == ScalarType::Double;
+  Tensor affinity = wide ? new_empty(in, {B, P, h, w}, ScalarType::Double) : new_result(in, {B, P, h, w});
   if (affinity.numel() == 0) return affinity;
-  if (in.scalar_type() == ScalarType::Double)
+  if (wide)
     edge_to_affinity_cpu(in_ptr<double>(in), out_ptr<double>(affinity), B, h, w, radius);
   else
     edge_to_affinity_cpu(in_ptr<float>(in), out_ptr<float>(affinity), B, h, w, radius);

@@ -4,14 +4,9 @@
 #pragma once
 
 #include "bind/tensor.h"
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
+#include "cpu/pages.h"
 
 namespace wsis {
-
-constexpr int64_t kHugePage = int64_t(2) << 20;
 
 #if defined(__linux__) && defined(MADV_HUGEPAGE) && !defined(WSIS_SANITIZE)
 #define WSIS_LAZY_PAGES 1
@@ -47,6 +42,17 @@ inline void prefer_huge_pages(Tensor& t) {
   const int64_t whole = (bytes + kHugePage - 1) / kHugePage * kHugePage;  // all of them lie in its mapping
   madvise(t.mutable_data_ptr(), whole, MADV_HUGEPAGE);
 #endif
+}
+
+// A float32 result on the CPU that is written as a whole. What fits 32 MiB comes from malloc, which keeps what is freed
+// for the next; larger ones it would hand out as fresh small pages every time.
+inline Tensor new_result(const Tensor& like, std::initializer_list<int64_t> sizes) {
+  int64_t bytes = sizeof(float);
+  for (const int64_t size : sizes) bytes *= size;
+  if (bytes <= int64_t{32} << 20) return new_empty(like, sizes, ScalarType::Float);
+  Tensor result = lazy_zeros(like, sizes);
+  prefer_huge_pages(result);
+  return result;
 }
 
 }  // namespace wsis

@@ -7,7 +7,7 @@ namespace wsis {
 
 // ids [B, H, W]; M instances sorted by key (image * 2^32 + id): key, label [M] int64, score [M], center_yx [M, 2] whole
 // pixels; bell [2 reach^2 + 1]: height of the Gaussian by squared distance.
-// -> center [B, C, H, W] (zeros on entry), offset [B, 2, H, W], weight [B, 1, H, W] (CPU: zeros on entry, too).
+// -> center [B, C, H, W] (zeros on entry), offset [B, 2, H, W], weight [B, 1, H, W].
 struct CenterTargetShape {
   int64_t B, C, H, W, M, reach;
 };

@@ -3,9 +3,9 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
+#include "common/exp_clamped.h"
 #include "common/macros.h"
 #include "common/permutohedral.h"
 
@@ -65,29 +65,8 @@ HOST_DEVICE void crf_locate(const CrfFeatures<D>& features, int y, int x, const 
   locate<D>(f, features.scale, simplex);
 }
 
-// exp(x) for x <= 0, relative error below 2e-7; values below exp(-87) come out as exp(-87). No library call, so that
-// loops vectorise and CPU and GPU give the same bits.
-HOST_DEVICE float crf_exp(float x) {
-  x = x > -87.0f ? x : -87.0f;
-  const float shift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  const float n = (x * 1.44269504f + shift) - shift;
-  const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = (p * (r * r) + r) + 1.0f;
-  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
-  float power;
-#if defined(__CUDA_ARCH__)
-  power = __int_as_float(bits);
-#else
-  std::memcpy(&power, &bits, sizeof(power));
-#endif
-  return p * power;
-}
+// exp(x) for x <= 0; values below exp(-87) come out as exp(-87).
+HOST_DEVICE float crf_exp(float x) { return exp_polynomial(x > -87.0f ? x : -87.0f); }
 
 // m = 1 / sqrt(G(1) + 1e-20)
 HOST_DEVICE float crf_norm(float filtered_one) { return 1.0f / sqrtf(filtered_one + 1e-20f); }

@@ -66,13 +66,14 @@ template <class T>
 void class_scores_cpu(const T* semantic, const T* center, const int32_t* labels, T* probability, T* heat, int64_t B,
                       int64_t C, int64_t plane) {
   const int64_t chunks = (plane + kChunk - 1) / kChunk;
-  parallel_for(0, B * chunks, 64, [&](int64_t begin, int64_t end) {
+  parallel_for_uneven(0, B * chunks, 64, [&](Pieces& pieces) {
     std::vector<T> scratch(2 * kChunk);
-    for (int64_t k = begin; k < end; ++k) {
-      const int64_t b = k / chunks, first = k % chunks * kChunk, here = b * plane + first;
-      score_chunk(semantic + b * (C + 1) * plane + first, center + b * C * plane + first, labels + here,
-                  probability + here, heat + here, C, plane, std::min(kChunk, plane - first), scratch.data());
-    }
+    for (int64_t begin, end; pieces.take(begin, end);)
+      for (int64_t k = begin; k < end; ++k) {
+        const int64_t b = k / chunks, first = k % chunks * kChunk, here = b * plane + first;
+        score_chunk(semantic + b * (C + 1) * plane + first, center + b * C * plane + first, labels + here,
+                    probability + here, heat + here, C, plane, std::min(kChunk, plane - first), scratch.data());
+      }
   });
 }
 

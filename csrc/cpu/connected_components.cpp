@@ -142,9 +142,10 @@ class Labeler {
 
 template <class T>
 void connected_components_cpu(const ComponentProblem<T>& problem) {
-  parallel_for(0, problem.B, 1, [&](int64_t begin, int64_t end) {
+  parallel_for_uneven(0, problem.B, 1, [&](Pieces& pieces) {
     Labeler<T> labeler(problem);
-    for (int64_t b = begin; b < end; ++b) problem.counts[b] = labeler.label(b);
+    for (int64_t begin, end; pieces.take(begin, end);)
+      for (int64_t b = begin; b < end; ++b) problem.counts[b] = labeler.label(b);
   });
 }
 

@@ -267,8 +267,9 @@ void dense_crf_cpu(const CrfData& data, const CrfOptions& options) {
     for (const int64_t b : todo) refine_image(b);
     return;
   }
-  parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) refine_image(todo[static_cast<size_t>(i)]);
+  parallel_for_uneven(0, count, 1, [&](Pieces& pieces) {
+    for (int64_t begin, end; pieces.take(begin, end);)
+      for (int64_t i = begin; i < end; ++i) refine_image(todo[static_cast<size_t>(i)]);
   });
 }
 

@@ -16,17 +16,21 @@ void edge_to_affinity_cpu(const T* boundary, T* affinity, int64_t B, int64_t h, 
   const PathView paths = view(table);
   const Plane plane(h, w);
   const int64_t tasks = (h + kRowsPerTask - 1) / kRowsPerTask;
-  for (int64_t b = 0; b < B; ++b) {
-    const Buffer<T> padded = padded_copy(boundary + b * h * w, w, plane);
-    parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
-      Buffer<T> row(plane.columns);
-      for (int64_t y = begin * kRowsPerTask; y < std::min(h, end * kRowsPerTask); ++y)
-        for (int p = 0; p < paths.size; ++p) {
-          affinity_row(padded.data(), plane, y, paths.path(p), paths.length(p), paths.offsets[p], row.data());
-          std::copy_n(row.data(), w, affinity + ((b * paths.size + p) * h + y) * w);
-        }
-    });
-  }
+  parallel_for(0, B * tasks, 1, [&](int64_t begin, int64_t end) {
+    Buffer<T> row(plane.columns);
+    for (int64_t task = begin; task < end;) {
+      const int64_t b = task / tasks;
+      const Buffer<T> padded = padded_copy(boundary + b * h * w, w, plane);
+      for (; task < std::min(end, (b + 1) * tasks); ++task) {
+        const int64_t top = task % tasks * kRowsPerTask, bottom = std::min(h, top + kRowsPerTask);
+        for (int p = 0; p < paths.size; ++p)  // the rows of one offset lie together
+          for (int64_t y = top; y < bottom; ++y) {
+            affinity_row(padded.data(), plane, y, paths.path(p), paths.length(p), paths.offsets[p], row.data());
+            std::copy_n(row.data(), w, affinity + ((b * paths.size + p) * h + y) * w);
+          }
+      }
+    }
+  });
 }
 
 template <class T>

@@ -36,19 +36,20 @@ void count_areas(const int32_t* ids, int64_t plane, std::vector<int32_t>& table)
 
 void filter_ids_cpu(const int32_t* ids, int32_t* kept, int32_t* counts, int64_t B, int64_t plane, int64_t low,
                     int64_t high) {
-  parallel_for(0, B, 1, [&](int64_t begin, int64_t end) {
+  parallel_for_uneven(0, B, 1, [&](Pieces& pieces) {
     std::vector<int32_t> table;
-    for (int64_t b = begin; b < end; ++b) {
-      const int32_t* from = ids + b * plane;
-      int32_t* to = kept + b * plane;
-      count_areas(from, plane, table);
-      int32_t count = 0;
-      for (int32_t& entry : table) entry = area_fits(entry, low, high) ? ++count : 0;
-      for_each_stretch(from, plane, [&](int64_t first, int64_t last, int32_t id) {
-        std::fill(to + first, to + last, is_named(id, plane) ? table[id] : 0);
-      });
-      counts[b] = count;
-    }
+    for (int64_t begin, end; pieces.take(begin, end);)
+      for (int64_t b = begin; b < end; ++b) {
+        const int32_t* from = ids + b * plane;
+        int32_t* to = kept + b * plane;
+        count_areas(from, plane, table);
+        int32_t count = 0;
+        for (int32_t& entry : table) entry = area_fits(entry, low, high) ? ++count : 0;
+        for_each_stretch(from, plane, [&](int64_t first, int64_t last, int32_t id) {
+          std::fill(to + first, to + last, is_named(id, plane) ? table[id] : 0);
+        });
+        counts[b] = count;
+      }
   });
 }
 

@@ -65,12 +65,14 @@ void group_row(const T* offset_y, const T* offset_x, const int32_t* foreground, 
 template <class T>
 void group_pixels_cpu(const T* offsets, const int32_t* foreground, const T* center_yx, const int64_t* component,
                       const int32_t* id, int32_t* ids, int64_t B, int64_t H, int64_t W, int64_t N) {
-  parallel_for(0, B * H, std::max<int64_t>(1, 8192 / W), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const int64_t b = row / H, y = row % H;
-      const T* offset_y = offsets + (b * 2 * H + y) * W;
-      group_row(offset_y, offset_y + H * W, foreground + row * W, center_yx, component, id, ids + row * W, b, y, W, N);
-    }
+  parallel_for_uneven(0, B * H, std::max<int64_t>(1, 8192 / W), [&](Pieces& pieces) {
+    for (int64_t begin, end; pieces.take(begin, end);)
+      for (int64_t row = begin; row < end; ++row) {
+        const int64_t b = row / H, y = row % H;
+        const T* offset_y = offsets + (b * 2 * H + y) * W;
+        group_row(offset_y, offset_y + H * W, foreground + row * W, center_yx, component, id, ids + row * W, b, y, W,
+                  N);
+      }
   });
 }
 

@@ -112,9 +112,10 @@ void image_stats(const StatsProblem<T>& p, int64_t b, uint8_t* flags) {
 
 template <class T>
 void instance_stats_cpu(const StatsProblem<T>& problem) {
-  parallel_for(0, problem.B, 1, [&](int64_t begin, int64_t end) {
+  parallel_for_uneven(0, problem.B, 1, [&](Pieces& pieces) {
     std::vector<uint8_t> flags(problem.W + kFlagPadding);
-    for (int64_t b = begin; b < end; ++b) image_stats(problem, b, flags.data());
+    for (int64_t begin, end; pieces.take(begin, end);)
+      for (int64_t b = begin; b < end; ++b) image_stats(problem, b, flags.data());
   });
 }
 

@@ -102,9 +102,10 @@ class ImageCoder {
 
 std::vector<ImageCodes> mask_rle_cpu(const RleProblem& problem) {
   std::vector<ImageCodes> images(problem.B);
-  parallel_for(0, problem.B, 1, [&](int64_t begin, int64_t end) {
+  parallel_for_uneven(0, problem.B, 1, [&](Pieces& pieces) {
     ImageCoder coder(problem);
-    for (int64_t b = begin; b < end; ++b) coder.code(b, images[b]);
+    for (int64_t begin, end; pieces.take(begin, end);)
+      for (int64_t b = begin; b < end; ++b) coder.code(b, images[b]);
   });
   return images;
 }

@@ -134,15 +134,16 @@ void confined_plane_peaks(const T* heat, const int32_t* ids, uint8_t* mask, int6
 template <class T>
 void peak_mask_cpu(const T* heatmap, const int32_t* ids, uint8_t* mask, int64_t B, int64_t C, int64_t H, int64_t W,
                    int window, T threshold) {
-  parallel_for(0, B * C, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t plane = begin; plane < end; ++plane) {
-      const T* heat = heatmap + plane * H * W;
-      uint8_t* marked = mask + plane * H * W;
-      if (ids)
-        confined_plane_peaks(heat, ids + plane / C * H * W, marked, H, W, window / 2, threshold);
-      else
-        plane_peaks(heat, marked, H, W, window / 2, threshold);
-    }
+  parallel_for_uneven(0, B * C, 1, [&](Pieces& pieces) {
+    for (int64_t begin, end; pieces.take(begin, end);)
+      for (int64_t plane = begin; plane < end; ++plane) {
+        const T* heat = heatmap + plane * H * W;
+        uint8_t* marked = mask + plane * H * W;
+        if (ids)
+          confined_plane_peaks(heat, ids + plane / C * H * W, marked, H, W, window / 2, threshold);
+        else
+          plane_peaks(heat, marked, H, W, window / 2, threshold);
+      }
   });
 }
 

@@ -75,19 +75,20 @@ void walk_images(const T* seeds, const T* boundary, const int64_t* image_index, 
   if (sizes) std::fill(walked, walked + shape.M * shape.H * shape.W, T(0));
   const ChannelTable table(image_index, shape.M, shape.B);
   const int64_t threads = shape.B >= num_threads() ? 1 : num_threads();
-  parallel_for(0, shape.B, threads == 1 ? 1 : shape.B, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      const int64_t start = table.start[b], count = table.start[b + 1] - start;
-      const int64_t h = sizes ? sizes[2 * b] : shape.H, w = sizes ? sizes[2 * b + 1] : shape.W;
-      if (count == 0 || h == 0 || w == 0) continue;
-      const Stencil<T> stencil(boundary + b * shape.H * shape.W, shape.W, h, w, shape.radius, beta);
-      const int64_t share = channels_per_task(count, threads);
-      parallel_for(0, (count + share - 1) / share, 1, [&](int64_t first, int64_t last) {
-        for (int64_t c = first * share; c < std::min(count, last * share); c += share)
-          walk_channels(stencil, seeds, walked, table.channels.data() + start + c, std::min(share, count - c), shape,
-                        series, direction);
-      });
-    }
+  parallel_for_uneven(0, shape.B, threads == 1 ? 1 : shape.B, [&](Pieces& pieces) {
+    for (int64_t begin, end; pieces.take(begin, end);)
+      for (int64_t b = begin; b < end; ++b) {
+        const int64_t start = table.start[b], count = table.start[b + 1] - start;
+        const int64_t h = sizes ? sizes[2 * b] : shape.H, w = sizes ? sizes[2 * b + 1] : shape.W;
+        if (count == 0 || h == 0 || w == 0) continue;
+        const Stencil<T> stencil(boundary + b * shape.H * shape.W, shape.W, h, w, shape.radius, beta);
+        const int64_t share = channels_per_task(count, threads);
+        parallel_for(0, (count + share - 1) / share, 1, [&](int64_t first, int64_t last) {
+          for (int64_t c = first * share; c < std::min(count, last * share); c += share)
+            walk_channels(stencil, seeds, walked, table.channels.data() + start + c, std::min(share, count - c), shape,
+                          series, direction);
+        });
+      }
   });
 }
 

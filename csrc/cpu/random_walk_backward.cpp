@@ -241,15 +241,16 @@ void random_walk_backward_cpu(const T* grad, const T* seeds, const T* boundary, 
   if (sizes) std::fill_n(grad_seeds, shape.M * area, T(0));
   std::fill_n(grad_boundary, shape.B * area, T(0));
   const ChannelTable table(image_index, shape.M, shape.B);
-  parallel_for(0, shape.B, shape.B >= num_threads() ? 1 : shape.B, [&](int64_t begin, int64_t end) {
-    for (int64_t b = begin; b < end; ++b) {
-      const int64_t start = table.start[b], count = table.start[b + 1] - start;
-      const int64_t h = sizes ? sizes[2 * b] : shape.H, w = sizes ? sizes[2 * b + 1] : shape.W;
-      if (count == 0 || h == 0 || w == 0) continue;
-      const Stencil<T> stencil(boundary + b * area, shape.W, h, w, shape.radius, beta);
-      backward_image(grad, seeds, boundary + b * area, table.channels.data() + start, count, stencil, grad_seeds,
-                     grad_boundary + b * area, shape, beta, series);
-    }
+  parallel_for_uneven(0, shape.B, shape.B >= num_threads() ? 1 : shape.B, [&](Pieces& pieces) {
+    for (int64_t begin, end; pieces.take(begin, end);)
+      for (int64_t b = begin; b < end; ++b) {
+        const int64_t start = table.start[b], count = table.start[b + 1] - start;
+        const int64_t h = sizes ? sizes[2 * b] : shape.H, w = sizes ? sizes[2 * b + 1] : shape.W;
+        if (count == 0 || h == 0 || w == 0) continue;
+        const Stencil<T> stencil(boundary + b * area, shape.W, h, w, shape.radius, beta);
+        backward_image(grad, seeds, boundary + b * area, table.channels.data() + start, count, stencil, grad_seeds,
+                       grad_boundary + b * area, shape, beta, series);
+      }
   });
 }
 

@@ -183,17 +183,18 @@ void trace_displacement_cpu(const T* displacement, const int32_t* sizes, int32_t
     }
   });
   const int64_t tasks = (h + kTaskRows - 1) / kTaskRows;
-  parallel_for(0, B * tasks, 1, [&](int64_t first, int64_t last) {
-    for (int64_t task = first; task < last; ++task) {
-      const int64_t b = task / tasks, top = task % tasks * kTaskRows, bottom = std::min(top + kTaskRows, h);
-      const Field<T> field = field_of(b);
-      int32_t* out = ends + 2 * b * plane;
-      const bool moves = num_steps > 0 && field.width > 0;
-      for (int64_t y = top; y < bottom; ++y) stay(out, h, w, y, moves && y < field.height ? field.width : 0);
-      const int64_t rows_end = std::min<int64_t>(bottom, field.height);
-      if (moves && top < rows_end)
-        trace_best(field, out, h, w, top * field.width, rows_end * field.width, num_steps);
-    }
+  parallel_for_uneven(0, B * tasks, 1, [&](Pieces& pieces) {
+    for (int64_t first, last; pieces.take(first, last);)
+      for (int64_t task = first; task < last; ++task) {
+        const int64_t b = task / tasks, top = task % tasks * kTaskRows, bottom = std::min(top + kTaskRows, h);
+        const Field<T> field = field_of(b);
+        int32_t* out = ends + 2 * b * plane;
+        const bool moves = num_steps > 0 && field.width > 0;
+        for (int64_t y = top; y < bottom; ++y) stay(out, h, w, y, moves && y < field.height ? field.width : 0);
+        const int64_t rows_end = std::min<int64_t>(bottom, field.height);
+        if (moves && top < rows_end)
+          trace_best(field, out, h, w, top * field.width, rows_end * field.width, num_steps);
+      }
   });
 }
 

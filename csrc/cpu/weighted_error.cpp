@@ -108,11 +108,12 @@ template <class T>
 void weighted_error_cpu(const ErrorProblem<T>& p, double* sums, int64_t* counts) {
   const int64_t chunks = (p.plane + kChunk - 1) / kChunk;
   std::vector<ChunkSum> parts(p.B * chunks);
-  parallel_for(0, p.B * chunks, 32, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t first = i % chunks * kChunk;
-      parts[i] = sum_chunk(p, i / chunks, first, std::min(kChunk, p.plane - first));
-    }
+  parallel_for_uneven(0, p.B * chunks, 32, [&](Pieces& pieces) {
+    for (int64_t begin, end; pieces.take(begin, end);)
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t first = i % chunks * kChunk;
+        parts[i] = sum_chunk(p, i / chunks, first, std::min(kChunk, p.plane - first));
+      }
   });
   for (int t = 0; t < kErrorTargets; ++t) {
     sums[t] = 0;
@@ -127,18 +128,19 @@ void weighted_error_cpu(const ErrorProblem<T>& p, double* sums, int64_t* counts)
 template <class T>
 void weighted_error_backward_cpu(const ErrorProblem<T>& p, const double* factor, T* gradient) {
   const int64_t chunks = (p.plane + kChunk - 1) / kChunk;
-  parallel_for(0, p.B * chunks, 32, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t b = i / chunks, first = i % chunks * kChunk, size = std::min(kChunk, p.plane - first);
-      for (int t = 0; t < kErrorTargets && p.target[t]; ++t) {
-        const T* weight = p.weight[t] + b * p.plane + first;
-        for_each_weighted(weight, size, [&](int64_t from, int64_t to) {
-          const int64_t at = b * p.K * p.plane + first + from;
-          add_slope(p.prediction + at, p.target[t] + at, weight + from, static_cast<T>(factor[t]), p.K, p.plane,
-                    to - from, p.squared, gradient + at);
-        });
+  parallel_for_uneven(0, p.B * chunks, 32, [&](Pieces& pieces) {
+    for (int64_t begin, end; pieces.take(begin, end);)
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t b = i / chunks, first = i % chunks * kChunk, size = std::min(kChunk, p.plane - first);
+        for (int t = 0; t < kErrorTargets && p.target[t]; ++t) {
+          const T* weight = p.weight[t] + b * p.plane + first;
+          for_each_weighted(weight, size, [&](int64_t from, int64_t to) {
+            const int64_t at = b * p.K * p.plane + first + from;
+            add_slope(p.prediction + at, p.target[t] + at, weight + from, static_cast<T>(factor[t]), p.K, p.plane,
+                      to - from, p.squared, gradient + at);
+          });
+        }
       }
-    }
   });
 }
 

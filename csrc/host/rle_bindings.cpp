@@ -180,6 +180,32 @@ void rle_fill_ids(const py::list& items, const Lengths& image_index, const Lengt
   }
 }
 
+// One dict a code; codes[ends[k]] .. codes[ends[k + 1] - 1] is that of row k, sizes holds each image's (height, width).
+py::list rle_rows(const Lengths& image_index, const Lengths& id, const Lengths& ends,
+                  const py::array_t<uint8_t, py::array::c_style>& codes, const Lengths& sizes) {
+  const py::ssize_t count = image_index.size();
+  const int64_t *image = image_index.data(), *end = ends.data(), *size = sizes.data();
+  if (id.size() != count || ends.size() != count + 1 || (count > 0 && end[count] > codes.size()))
+    throw std::invalid_argument("id must have a row and ends one more than image_index, and end with the codes");
+  const char* text = reinterpret_cast<const char*>(codes.data());
+  const py::str keys[] = {"image_index", "id", "size", "counts"};
+  py::list rows(count);
+  for (py::ssize_t k = 0; k < count; ++k) {
+    if (image[k] < 0 || 2 * image[k] + 1 >= sizes.size() || end[k] < 0 || end[k] > end[k + 1])
+      throw std::invalid_argument("row " + std::to_string(k) + ": image_index or ends out of range");
+    py::list extent(2);
+    extent[0] = py::int_(size[2 * image[k]]);
+    extent[1] = py::int_(size[2 * image[k] + 1]);
+    const py::object values[] = {py::int_(image[k]), py::int_(id.data()[k]), std::move(extent),
+                                 py::bytes(text + end[k], static_cast<size_t>(end[k + 1] - end[k]))};
+    py::dict row;
+    for (int i = 0; i < 4; ++i)
+      if (PyDict_SetItem(row.ptr(), keys[i].ptr(), values[i].ptr()) != 0) throw py::error_already_set();
+    rows[k] = std::move(row);
+  }
+  return rows;
+}
+
 py::array_t<int64_t> polygon_lengths(const py::array_t<double, py::array::c_style>& points, int64_t height,
                                      int64_t width) {
   if (points.ndim() != 2 || points.shape(1) != 2) throw std::invalid_argument("points must be [K, 2]");
@@ -227,6 +253,8 @@ void add_rle(py::module_& m) {
         "[N, height, width] bool.");
   m.def("rle_fill_ids", &rle_fill_ids, py::arg("rles"), py::arg("image_index"), py::arg("id"), py::arg("ids"),
         py::arg("name"), "Writes each id into its mask's pixels of ids [B, H, W] int32.");
+  m.def("rle_rows", &rle_rows, py::arg("image_index"), py::arg("id"), py::arg("ends"), py::arg("codes"),
+        py::arg("sizes"), "A dict of image_index, id, size and counts for every code.");
   m.def("polygon_lengths", &polygon_lengths, py::arg("points"), py::arg("height"), py::arg("width"),
         "Lengths of the mask inside a polygon of (x, y) points [K, 2].");
   m.def("mask_lengths", &mask_lengths, py::arg("mask"), "Lengths of a [H, W] bool mask.");

@@ -52,3 +52,10 @@ def test_second_derivative_is_refused():
     (grad,) = torch.autograd.grad(ops.edge_to_affinity(boundary).square().sum(), boundary, create_graph=True)
     with pytest.raises(RuntimeError, match="edge_to_affinity: second derivatives"):
         grad.sum().backward()
+
+
+def test_a_result_in_pages_of_its_own_is_the_same():
+    """Above 32 MiB the float32 result does not come from malloc; that in float64 always does."""
+    boundary = torch.rand(2, 240, 520, generator=torch.Generator().manual_seed(0))
+    assert 4 * 34 * boundary.numel() > 32 << 20
+    assert torch.equal(ops.edge_to_affinity(boundary, 5), ops.edge_to_affinity(boundary.double(), 5).float())

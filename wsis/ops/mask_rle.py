@@ -43,13 +43,9 @@ def mask_rle(ids: Tensor, *, sizes: Tensor | None = None) -> list[dict[str, Any]
     check_device(_OP, ids=ids, sizes=sizes)
     dense = dense_ids(_OP, ids)
     image_index, row, offsets, codes = torch.ops.wsis.mask_rle.default(dense.ids, sizes, dense.capacity)
-    size_of = [[height, width]] * batch if sizes is None else sizes.tolist()
-    text = codes.cpu().numpy().tobytes()
-    ends = offsets.tolist()
-    return [
-        {"image_index": b, "id": i, "size": list(size_of[b]), "counts": text[begin:end]}
-        for b, i, begin, end in zip(image_index.tolist(), dense.original(row).tolist(), ends, ends[1:])
-    ]
+    size_of = ids.new_tensor([height, width], dtype=torch.int64).expand(batch, 2) if sizes is None else sizes
+    columns = (image_index, dense.original(row), offsets, codes, size_of.to(torch.int64).reshape(-1))
+    return _host.rle_rows(*(column.cpu().numpy() for column in columns))
 
 
 def rle_to_mask(
