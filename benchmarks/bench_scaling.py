@@ -3,7 +3,7 @@
 Times are processor seconds of one thread. An exponent compares sizes that all lie beyond the last-level cache: small
 calls are dominated by what a call costs at all, which hides growth, and between a size that fits a cache and one that
 does not every operator seems worse than linear. So ``Case.bytes`` says what a call moves for a cell, the smallest size
-is the one that moves 1.5 times the cache, and each further one twice as much, for every operator and along both axes.
+is the one that moves three times the cache, and each further one twice as much, for every operator and along both axes.
 What lies below stands in the tables by side and by number. Nothing may be worse than linear.
 """
 
@@ -38,8 +38,9 @@ def smooth(count: int, channels: int, side: int, cells: int = 8) -> torch.Tensor
     return F.interpolate(coarse, (side, side), mode="bilinear", align_corners=False)
 
 
-def regions(count: int, side: int) -> torch.Tensor:
-    return ops.connected_components((smooth(count, 1, side)[:, 0] > 0.5).int()).ids
+def regions(count: int, side: int, above: float = 0.5) -> torch.Tensor:
+    """Components; above 0.6 they stay small however large the image is, at 0.5 one runs through all of it."""
+    return ops.connected_components((smooth(count, 1, side)[:, 0] > above).int()).ids
 
 
 def walk(side: int, many: int) -> Call:
@@ -60,7 +61,7 @@ def loss(side: int, many: int) -> Call:
 
 def trace(side: int, many: int) -> Call:
     displacement = 8 * smooth(many, 2, side) - 4
-    return lambda: ops.trace_displacement(displacement, 16)
+    return lambda: ops.trace_displacement(displacement, 4)
 
 
 def stats(side: int, many: int) -> Call:
@@ -69,7 +70,8 @@ def stats(side: int, many: int) -> Call:
 
 
 def grouping(side: int, many: int) -> Call:
-    offsets, ids = 10 * smooth(many, 2, side) - 5, regions(many, side)
+    """A pixel looks at every centre of its own component, so components keep their size when images grow."""
+    offsets, ids = 10 * smooth(many, 2, side) - 5, regions(many, side, 0.6)
     rows = [[(x, y, 0, 1.0) for y in range(8, side, 32) for x in range(8, side, 32)]] * many
     points = Points.from_rows(rows)
     return lambda: ops.group_pixels(offsets, points, ids)
@@ -116,14 +118,14 @@ class Case:
     largest: int = 1024
 
     def beyond_by_side(self, factors: tuple[int, ...]) -> tuple[int, list[int]]:
-        """How many at once, and sides with which they move so many times 1.5 caches: few enough cells at 64 bytes."""
+        """How many at once, and sides with which they move so many times three caches: few enough cells at 64 bytes."""
         many = math.ceil(64 / (self.bytes + self.shared))
-        least = 1.5 * cache_bytes() / (self.bytes * many + self.shared)
+        least = 3 * cache_bytes() / (self.bytes * many + self.shared)
         return many, [math.ceil(math.sqrt(least * factor)) for factor in factors]
 
     def beyond_by_number(self, factors: tuple[int, ...]) -> tuple[int, list[int]]:
-        """The side with which 16 move 1.5 caches, and the numbers."""
-        return math.ceil(math.sqrt(1.5 * cache_bytes() / (16 * self.bytes))), [16 * factor for factor in factors]
+        """The side with which 16 move three caches, and the numbers."""
+        return math.ceil(math.sqrt(3 * cache_bytes() / (16 * self.bytes))), [16 * factor for factor in factors]
 
 
 def of(op: Callable[..., object], make: Callable[[int, int], torch.Tensor], **options: object) -> Callable[..., Call]:
@@ -159,7 +161,7 @@ CASES = [
     Case("peaks", "channels", of(ops.peak_mask, heat, window=41, threshold=0.3), 5),
     Case("group_pixels", "images", grouping, 16),
     Case("center_target", "channels", target, 4, 16),
-    Case("dense_crf", "label maps", crf, 26, 800),
+    Case("dense_crf", "label maps", crf, 170, 800),
     Case("mask_rle", "images", of(ops.mask_rle, ids), 4),
     Case("mask_iou", "masks", overlaps, 1),
 ]

@@ -41,8 +41,8 @@ std::tuple<Tensor, Tensor, Tensor> center_target_on_cpu(const Tensor& ids, const
                                                         const Tensor& bell, int64_t num_classes, int64_t reach) {
   const Inputs in = checked(ids, key, label, score, center_yx, bell, num_classes, reach);
   const CenterTargetShape& s = in.shape;
-  Outputs out{lazy_zeros(in.ids, {s.B, s.C, s.H, s.W}), new_result(in.ids, {s.B, 2, s.H, s.W}),
-              new_result(in.ids, {s.B, 1, s.H, s.W})};
+  Outputs out{lazy_zeros(in.ids, {s.B, s.C, s.H, s.W}), new_result(in.ids, {s.B, 2, s.H, s.W}, ScalarType::Float),
+              new_result(in.ids, {s.B, 1, s.H, s.W}, ScalarType::Float)};
   if (in.ids.numel() > 0)
     center_target_cpu(in_ptr<int32_t>(in.ids), in_ptr<int64_t>(in.key), in_ptr<int64_t>(in.label),
                       in_ptr<float>(in.score), in_ptr<int64_t>(in.center_yx), in_ptr<float>(in.bell),

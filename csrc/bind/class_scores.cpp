@@ -1,6 +1,6 @@
 #include "common/class_scores.h"
 
-#include "bind/tensor.h"
+#include "bind/pages.h"
 
 namespace wsis {
 namespace {
@@ -24,8 +24,8 @@ Scores class_scores_on_cpu(const Tensor& semantic, const Tensor& center, const T
   check(semantic, center, labels);
   const Tensor logits = dense(semantic), heatmap = dense(center), map = dense(labels);
   const int64_t B = logits.size(0), H = logits.size(2), W = logits.size(3);
-  Tensor probability = new_empty(logits, {B, H, W}, logits.scalar_type());
-  Tensor heat = new_empty(logits, {B, H, W}, logits.scalar_type());
+  Tensor probability = new_result(logits, {B, H, W}, logits.scalar_type());
+  Tensor heat = new_result(logits, {B, H, W}, logits.scalar_type());
   if (heat.numel() == 0) return {probability, heat};
   const auto run = [&](auto zero) {
     using T = decltype(zero);

@@ -1,6 +1,7 @@
 #include "common/connected_components.h"
 
 #include "bind/id_map.h"
+#include "bind/pages.h"
 #include "common/scan_scratch.h"
 
 namespace wsis {
@@ -37,7 +38,7 @@ std::tuple<Tensor, Tensor> dispatch(const Tensor& labels, const std::optional<Te
                                     std::optional<int64_t> background, const F& run) {
   const Tensor in = dense(labels);
   const std::optional<Tensor> table = dense(sizes);
-  Tensor ids = new_empty(in, {in.size(0), in.size(1), in.size(2)}, ScalarType::Int);
+  Tensor ids = new_result(in, {in.size(0), in.size(1), in.size(2)}, ScalarType::Int);
   if (in.numel() == 0) return {ids, new_zeros(in, {in.size(0)}, ScalarType::Int)};
   Tensor counts = new_empty(in, {in.size(0)}, ScalarType::Int);
   switch (in.element_size()) {

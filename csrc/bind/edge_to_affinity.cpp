@@ -24,10 +24,9 @@ Tensor forward_cpu(const Tensor& boundary, int64_t radius) {
   check(boundary, radius);
   const Tensor in = dense(boundary);
   const int64_t B = in.size(0), h = in.size(1), w = in.size(2), P = make_path_table(radius).size();
-  const bool wide = in.scalar_type() == ScalarType::Double;
-  Tensor affinity = wide ? new_empty(in, {B, P, h, w}, ScalarType::Double) : new_result(in, {B, P, h, w});
+  Tensor affinity = new_result(in, {B, P, h, w}, in.scalar_type());
   if (affinity.numel() == 0) return affinity;
-  if (wide)
+  if (in.scalar_type() == ScalarType::Double)
     edge_to_affinity_cpu(in_ptr<double>(in), out_ptr<double>(affinity), B, h, w, radius);
   else
     edge_to_affinity_cpu(in_ptr<float>(in), out_ptr<float>(affinity), B, h, w, radius);

@@ -1,6 +1,6 @@
 #include "common/filter_ids.h"
 
-#include "bind/tensor.h"
+#include "bind/pages.h"
 
 namespace wsis {
 namespace {
@@ -19,7 +19,7 @@ Filtered filter_ids_on_cpu(const Tensor& ids, int64_t min_area, int64_t max_area
   check(ids);
   const Tensor map = dense(ids);
   const int64_t B = map.size(0), H = map.size(1), W = map.size(2);
-  Tensor kept = new_empty(map, {B, H, W}, ScalarType::Int), counts = new_zeros(map, {B}, ScalarType::Int);
+  Tensor kept = new_result(map, {B, H, W}, ScalarType::Int), counts = new_zeros(map, {B}, ScalarType::Int);
   if (kept.numel() > 0)
     filter_ids_cpu(in_ptr<int32_t>(map), out_ptr<int32_t>(kept), out_ptr<int32_t>(counts), B, H * W, min_area,
                    max_area);

@@ -1,6 +1,6 @@
 #include "common/group_pixels.h"
 
-#include "bind/tensor.h"
+#include "bind/pages.h"
 
 namespace wsis {
 namespace {
@@ -28,7 +28,7 @@ Tensor group_pixels_on_cpu(const Tensor& offsets, const Tensor& foreground, cons
   const Tensor off = dense(offsets), fg = dense(foreground), yx = dense(center_yx), key = dense(component),
                name = dense(id);
   const int64_t B = off.size(0), H = off.size(2), W = off.size(3), N = name.numel();
-  Tensor ids = new_empty(off, {B, H, W}, ScalarType::Int);
+  Tensor ids = new_result(off, {B, H, W}, ScalarType::Int);
   if (ids.numel() == 0) return ids;
   const auto run = [&](auto zero) {
     using T = decltype(zero);

@@ -1,6 +1,6 @@
 #include "common/inter_pixel_loss.h"
 
-#include "bind/tensor.h"
+#include "bind/pages.h"
 
 namespace wsis {
 namespace {
@@ -43,7 +43,7 @@ Losses forward_cpu(const Tensor& logits_, const Tensor& displacement_, const Ten
   const Tensor logits = dense(logits_), displacement = dense(displacement_), seeds = dense(seeds_);
   const int64_t B = logits.size(0), h = logits.size(1), w = logits.size(2);
   Tensor losses = new_zeros(logits, {4}, logits.scalar_type()), counts = new_zeros(logits, {3}, ScalarType::Long);
-  Tensor state = new_zeros(logits, {B, kStateWords, h, w}, ScalarType::Int);
+  Tensor state = new_zero_result(logits, {B, kStateWords, h, w}, ScalarType::Int);
   const auto run = [&](auto zero) {
     using T = decltype(zero);
     inter_pixel_loss_cpu(in_ptr<T>(logits), in_ptr<T>(displacement), in_ptr<uint8_t>(seeds), out_ptr<int32_t>(state),
@@ -60,8 +60,8 @@ Gradients backward_cpu(const Tensor& grad_losses_, const Tensor& logits_, const 
   const Tensor grad_losses = dense(grad_losses_), logits = dense(logits_), seeds = dense(seeds_),
                counts = dense(counts_), state = dense(state_);
   const int64_t B = logits.size(0), h = logits.size(1), w = logits.size(2);
-  Tensor grad_logits = new_empty(logits, {B, h, w}, logits.scalar_type());
-  Tensor grad_displacement = new_empty(logits, {B, 2, h, w}, logits.scalar_type());
+  Tensor grad_logits = new_result(logits, {B, h, w}, logits.scalar_type());
+  Tensor grad_displacement = new_result(logits, {B, 2, h, w}, logits.scalar_type());
   const auto run = [&](auto zero) {
     using T = decltype(zero);
     inter_pixel_loss_backward_cpu(in_ptr<T>(grad_losses), in_ptr<T>(logits), in_ptr<uint8_t>(seeds),

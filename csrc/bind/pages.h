@@ -12,12 +12,21 @@ namespace wsis {
 #define WSIS_LAZY_PAGES 1
 #endif
 
-// float32 zeros on the CPU. The memory of large ones begins with a huge page and comes when it is touched; a page that
-// is only read costs none.
-inline Tensor lazy_zeros(const Tensor& like, std::initializer_list<int64_t> sizes) {
-#if defined(WSIS_LAZY_PAGES)
-  int64_t bytes = sizeof(float);
+// Of the types that results have: one, four or eight bytes a value.
+inline int64_t bytes_of(std::initializer_list<int64_t> sizes, ScalarType dtype) {
+  int64_t bytes = dtype == ScalarType::Byte || dtype == ScalarType::Bool    ? 1
+                  : dtype == ScalarType::Double || dtype == ScalarType::Long ? 8
+                                                                             : 4;
   for (const int64_t size : sizes) bytes *= size;
+  return bytes;
+}
+
+// Zeros on the CPU. The memory of large ones begins with a huge page and comes when it is touched; a page that is only
+// read costs none.
+inline Tensor lazy_zeros(const Tensor& like, std::initializer_list<int64_t> sizes,
+                         ScalarType dtype = ScalarType::Float) {
+#if defined(WSIS_LAZY_PAGES)
+  const int64_t bytes = bytes_of(sizes, dtype);
   if (bytes >= 2 * kHugePage) {
     const int64_t mapped = (bytes / kHugePage + 2) * kHugePage;
     void* memory = mmap(nullptr, mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -26,12 +35,12 @@ inline Tensor lazy_zeros(const Tensor& like, std::initializer_list<int64_t> size
       std::vector<int64_t> strides(sizes.size(), 1);
       for (size_t i = sizes.size() - 1; i > 0; --i) strides[i - 1] = strides[i] * sizes.begin()[i];
       return torch::stable::from_blob(reinterpret_cast<void*>(first), sizes, strides,
-                                      torch::stable::Device(torch::headeronly::DeviceType::CPU), ScalarType::Float,
+                                      torch::stable::Device(torch::headeronly::DeviceType::CPU), dtype,
                                       [memory, mapped](void*) { munmap(memory, mapped); });
     }
   }
 #endif
-  return new_zeros(like, sizes, ScalarType::Float);
+  return new_zeros(like, sizes, dtype);
 }
 
 // Asks for huge pages under a result of lazy_zeros, for touches to come. Only a wish.
@@ -44,15 +53,20 @@ inline void prefer_huge_pages(Tensor& t) {
 #endif
 }
 
-// A float32 result on the CPU that is written as a whole. What fits 32 MiB comes from malloc, which keeps what is freed
-// for the next; larger ones it would hand out as fresh small pages every time.
-inline Tensor new_result(const Tensor& like, std::initializer_list<int64_t> sizes) {
-  int64_t bytes = sizeof(float);
-  for (const int64_t size : sizes) bytes *= size;
-  if (bytes <= int64_t{32} << 20) return new_empty(like, sizes, ScalarType::Float);
-  Tensor result = lazy_zeros(like, sizes);
+// What malloc keeps for the next when it is freed; anything larger it would hand out as fresh small pages every time.
+constexpr int64_t kLargestKept = int64_t{32} << 20;
+
+// A result of which everything is written.
+inline Tensor new_result(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType dtype) {
+  if (!like.is_cpu() || bytes_of(sizes, dtype) <= kLargestKept) return new_empty(like, sizes, dtype);
+  Tensor result = lazy_zeros(like, sizes, dtype);
   prefer_huge_pages(result);
   return result;
+}
+
+// One on the CPU that is zero at first.
+inline Tensor new_zero_result(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType dtype) {
+  return bytes_of(sizes, dtype) <= kLargestKept ? new_zeros(like, sizes, dtype) : new_result(like, sizes, dtype);
 }
 
 }  // namespace wsis

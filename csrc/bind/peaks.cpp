@@ -1,6 +1,6 @@
 #include "common/peaks.h"
 
-#include "bind/tensor.h"
+#include "bind/pages.h"
 
 namespace wsis {
 namespace {
@@ -22,7 +22,7 @@ Tensor peak_mask_on_cpu(const Tensor& heatmap, const std::optional<Tensor>& ids,
   const Tensor heat = dense(heatmap);
   const std::optional<Tensor> confine = dense(ids);
   const int64_t B = heat.size(0), C = heat.size(1), H = heat.size(2), W = heat.size(3);
-  Tensor mask = new_empty(heat, {B, C, H, W}, ScalarType::Bool);
+  Tensor mask = new_result(heat, {B, C, H, W}, ScalarType::Bool);
   if (mask.numel() == 0) return mask;
   const auto* id = in_ptr<int32_t>(confine);
   auto* out = out_ptr<uint8_t>(mask);

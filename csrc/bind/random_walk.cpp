@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "bind/tensor.h"
+#include "bind/pages.h"
 
 namespace wsis {
 namespace {
@@ -60,7 +60,7 @@ Tensor forward_cpu(const Tensor& seeds, const Tensor& boundary, const Tensor& im
   const WalkShape shape = check(seeds, boundary, image_index, sizes, radius, num_steps);
   const Tensor x = wsis::dense(seeds), edge = wsis::dense(boundary), index = wsis::dense(image_index);
   const std::optional<Tensor> table = dense(sizes);
-  Tensor walked = new_empty(x, {shape.M, shape.H, shape.W}, x.scalar_type());
+  Tensor walked = new_result(x, {shape.M, shape.H, shape.W}, x.scalar_type());
   if (walked.numel() == 0) return walked;
   check_tables(in_ptr<int64_t>(index), in_ptr<int32_t>(table), shape);
   const WalkSeries series = series_of(num_steps, tol, exact);
@@ -82,7 +82,7 @@ std::tuple<Tensor, Tensor> backward_cpu(const Tensor& grad, const Tensor& seeds,
   const Tensor g = wsis::dense(grad), x = wsis::dense(seeds), edge = wsis::dense(boundary),
                index = wsis::dense(image_index);
   const std::optional<Tensor> table = dense(sizes);
-  Tensor grad_seeds = new_empty(x, {shape.M, shape.H, shape.W}, x.scalar_type());
+  Tensor grad_seeds = new_result(x, {shape.M, shape.H, shape.W}, x.scalar_type());
   Tensor grad_boundary = need_boundary ? new_empty(x, {shape.B, shape.H, shape.W}, x.scalar_type())
                                        : new_empty(x, {0}, x.scalar_type());
   if (shape.B * shape.H * shape.W == 0) return {grad_seeds, grad_boundary};

@@ -1,6 +1,6 @@
 #include "common/trace_displacement.h"
 
-#include "bind/tensor.h"
+#include "bind/pages.h"
 
 namespace wsis {
 namespace {
@@ -23,7 +23,7 @@ Tensor trace_cpu(const Tensor& displacement, const std::optional<Tensor>& sizes,
   const Tensor in = dense(displacement);
   const std::optional<Tensor> table = dense(sizes);
   const int64_t B = in.size(0), h = in.size(2), w = in.size(3);
-  Tensor ends = new_empty(in, {B, 2, h, w}, ScalarType::Int);
+  Tensor ends = new_result(in, {B, 2, h, w}, ScalarType::Int);
   if (ends.numel() == 0) return ends;
   if (in.scalar_type() == ScalarType::Double)
     trace_displacement_cpu(in_ptr<double>(in), in_ptr<int32_t>(table), out_ptr<int32_t>(ends), B, h, w, num_steps);

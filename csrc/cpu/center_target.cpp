@@ -51,7 +51,7 @@ void splat(int64_t m, const int64_t* label, const int64_t* center_yx, const std:
 }
 
 // Asks for huge pages under those parts of the heatmaps that windows cover densely.
-void prefer_huge_pages(const int64_t* key, const int64_t* label, const int64_t* center_yx, float* center,
+void ask_for_huge_pages(const int64_t* key, const int64_t* label, const int64_t* center_yx, float* center,
                        const CenterTargetShape& shape) {
   const int64_t plane = shape.H * shape.W, bytes = shape.B * shape.C * plane * sizeof(float);
   if (reinterpret_cast<intptr_t>(center) % kHugePage != 0) return;
@@ -69,7 +69,7 @@ void prefer_huge_pages(const int64_t* key, const int64_t* label, const int64_t* 
     }
   }
   for (size_t i = 0; i < covered.size(); ++i)
-    if (covered[i] >= kDense) prefer_huge_page(reinterpret_cast<char*>(center) + i * kHugePage);
+    if (covered[i] >= kDense) prefer_huge_pages(reinterpret_cast<char*>(center) + i * kHugePage, kHugePage);
 }
 
 // Offsets and weights of one row, stretch by stretch of equal ids.
@@ -94,7 +94,7 @@ void center_target_cpu(const int32_t* ids, const int64_t* key, const int64_t* la
                        const int64_t* center_yx, const float* bell, float* center, float* offset, float* weight,
                        const CenterTargetShape& shape) {
   const std::vector<float> rows = rows_of_bell(bell, shape.reach);
-  prefer_huge_pages(key, label, center_yx, center, shape);
+  ask_for_huge_pages(key, label, center_yx, center, shape);
   parallel_for_uneven(0, shape.B, 1, [&](Pieces& pieces) {
     for (int64_t begin, end; pieces.take(begin, end);) {
       const int64_t last = lower_bound(key, shape.M, image_key(end, 0));

@@ -93,8 +93,8 @@ class MeanField {
     kernels_[1] = {&bilateral, options.bilateral_weight, {}, {}};
     for (Kernel& kernel : kernels_) {
       const size_t size = static_cast<size_t>(kernel.lattice->vertices * group.width);
-      kernel.values.assign(size, 0.0f);
-      if (!split) kernel.next.assign(size, 0.0f);
+      assign_large(kernel.values, size, 0.0f);
+      if (!split) assign_large(kernel.next, size, 0.0f);
     }
     if (split) rows_.assign(static_cast<size_t>(pixels_ * group.width), 0.0f);
   }

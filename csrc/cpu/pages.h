@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -22,11 +23,22 @@ inline void bring_pages(const void* begin, const void* end) {
 #endif
 }
 
-// Asks for a huge page at `begin`, a multiple of its size, for touches to come. Only a wish.
-inline void prefer_huge_page(const void* begin) {
+// Asks for the huge pages that lie wholly within `bytes` from `begin`, for touches to come. Only a wish.
+inline void prefer_huge_pages(const void* begin, int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  madvise(const_cast<void*>(begin), kHugePage, MADV_HUGEPAGE);
+  const intptr_t first = (reinterpret_cast<intptr_t>(begin) + kHugePage - 1) / kHugePage * kHugePage;
+  const intptr_t last = (reinterpret_cast<intptr_t>(begin) + bytes) / kHugePage * kHugePage;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 #endif
+}
+
+// values = `count` times `value`; new memory of several huge pages in such pages.
+template <class T>
+void assign_large(std::vector<T>& values, size_t count, const T& value) {
+  values.clear();
+  values.reserve(count);
+  if (count * sizeof(T) >= 2 * static_cast<size_t>(kHugePage)) prefer_huge_pages(values.data(), count * sizeof(T));
+  values.assign(count, value);
 }
 
 }  // namespace wsis

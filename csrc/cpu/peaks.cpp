@@ -64,15 +64,29 @@ template <class T>
 class ColumnMaximum {
  public:
   ColumnMaximum(int64_t W, int64_t reach, T lowest)
-      : W_(W), reach_(reach), window_(2 * reach + 1), suffix_(window_ * W), prefix_(W), lowest_row_(W, lowest) {}
+      : W_(W),
+        reach_(reach),
+        window_(2 * reach + 1),
+        suffix_(window_ * W),
+        prefix_(W),
+        highest_(W),
+        lowest_row_(W, lowest),
+        ring_(2 * window_ * W) {}
 
-  // rows [H, W] -> calls use(y, maximum) for every y in order; maximum [W] is valid during the call.
-  template <class F>
-  void run(const T* rows, int64_t H, T* line, const F& use) {
+  // make(y, row) writes row y, asked for once in order -> calls use(y, maximum) for every y in order; maximum [W] is
+  // valid during the call. No more rows than two windows have are kept.
+  template <class Make, class Use>
+  void run(int64_t H, const Make& make, const Use& use) {
+    int64_t made = 0;
+    const auto row_at = [&](int64_t y) -> const T* {
+      if (y < 0 || y >= H) return lowest_row_.data();
+      for (; made <= y; ++made) make(made, ring(made));
+      return ring(y);
+    };
     for (int64_t first = -reach_; first + reach_ < H; first += window_) {
       // Windows that begin in this block: rows first .. first + window - 1.
       for (int64_t k = window_ - 1; k >= 0; --k) {
-        const T* row = row_at(rows, H, first + k);
+        const T* row = row_at(first + k);
         T* suffix = suffix_.data() + k * W_;
         if (k == window_ - 1)
           std::copy(row, row + W_, suffix);
@@ -85,38 +99,36 @@ class ColumnMaximum {
           use(y, suffix_.data());
           continue;
         }
-        const T* row = row_at(rows, H, y + reach_);
+        const T* row = row_at(y + reach_);
         if (k == 1)
           std::copy(row, row + W_, prefix_.data());
         else
           extend(prefix_.data(), row, W_);
-        maximum(suffix_.data() + k * W_, prefix_.data(), line, W_);
-        use(y, line);
+        maximum(suffix_.data() + k * W_, prefix_.data(), highest_.data(), W_);
+        use(y, highest_.data());
       }
     }
   }
 
  private:
-  const T* row_at(const T* rows, int64_t H, int64_t y) const {
-    return y < 0 || y >= H ? lowest_row_.data() : rows + y * W_;
-  }
+  T* ring(int64_t y) { return ring_.data() + y % (2 * window_) * W_; }
 
   int64_t W_, reach_, window_;
-  std::vector<T> suffix_, prefix_, lowest_row_;
+  std::vector<T> suffix_, prefix_, highest_, lowest_row_, ring_;
 };
 
 // heat, mask: [H, W] of one plane.
 template <class T>
 void plane_peaks(const T* heat, uint8_t* mask, int64_t H, int64_t W, int64_t reach, T threshold) {
   const T lowest = -std::numeric_limits<T>::infinity();
-  std::vector<T> rows(H * W), line(W + 2 * reach), other(W + 2 * reach);
-  for (int64_t y = 0; y < H; ++y) {
+  std::vector<T> line(W + 2 * reach), other(W + 2 * reach);
+  const auto make_row = [&](int64_t y, T* row) {
     std::fill(line.begin(), line.begin() + reach, lowest);
     for (int64_t x = 0; x < W; ++x) line[reach + x] = peak_height(heat[y * W + x], lowest);
     std::fill(line.begin() + reach + W, line.end(), lowest);
-    row_maximum(line.data(), other.data(), W, reach, rows.data() + y * W);
-  }
-  ColumnMaximum<T>(W, reach, lowest).run(rows.data(), H, line.data(), [&](int64_t y, const T* highest) {
+    row_maximum(line.data(), other.data(), W, reach, row);
+  };
+  ColumnMaximum<T>(W, reach, lowest).run(H, make_row, [&](int64_t y, const T* highest) {
     mark(heat + y * W, highest, mask + y * W, W, threshold);
   });
 }

@@ -44,7 +44,7 @@ class VertexTable {
   };
 
   void resize(int bits) {
-    slots_.assign(size_t{1} << bits, Slot{kNoKey, -1});
+    assign_large(slots_, size_t{1} << bits, Slot{kNoKey, -1});
     mask_ = (uint64_t{1} << bits) - 1;
     shift_ = 64 - bits;
   }
@@ -123,7 +123,8 @@ void sort_entries(Lattice& lattice) {
 // G(1) with rows of one value, four wide.
 void normalize(Lattice& lattice) {
   constexpr int kWidth = 4;
-  std::vector<float> values(static_cast<size_t>(lattice.vertices * kWidth), 0.0f);
+  std::vector<float> values;
+  assign_large(values, static_cast<size_t>(lattice.vertices * kWidth), 0.0f);
   std::vector<float> rows(kChunk * kWidth, 1.0f);
   std::fill(lattice.norm.get(), lattice.norm.get() + lattice.pixels + kNormPadding, 1.0f);
   for (int64_t p = 0; p < lattice.pixels; p += kChunk)

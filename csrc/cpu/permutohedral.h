@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/dense_crf.h"
+#include "cpu/pages.h"
 
 namespace wsis {
 
@@ -13,7 +14,10 @@ namespace wsis {
 template <class T>
 class Scratch {
  public:
-  explicit Scratch(int64_t size = 0) : data_(new T[static_cast<size_t>(size)]) {}
+  explicit Scratch(int64_t size = 0) : data_(new T[static_cast<size_t>(size)]) {
+    const int64_t bytes = size * static_cast<int64_t>(sizeof(T));
+    if (bytes >= 2 * kHugePage) prefer_huge_pages(data_.get(), bytes);
+  }
   T* get() { return data_.get(); }
   const T* get() const { return data_.get(); }
   T& operator[](int64_t i) { return data_[static_cast<size_t>(i)]; }
