@@ -2,9 +2,11 @@
 
 Times are processor seconds of one thread. An exponent compares sizes that all lie beyond the last-level cache: small
 calls are dominated by what a call costs at all, which hides growth, and between a size that fits a cache and one that
-does not every operator seems worse than linear. So ``Case.bytes`` says what a call moves for a cell, the smallest size
-is the one that moves three times the cache, and each further one twice as much, for every operator and along both axes.
-What lies below stands in the tables by side and by number. Nothing may be worse than linear.
+does not every operator seems worse than linear. So ``Case.bytes`` is what one array holds for a cell: the smallest
+result of the size of the image, without one the input, for ``random_walk`` and ``dense_crf`` the weights and the
+lattice that they visit again and again. At the smallest size that array is 1.25 times the cache, at each further one twice as
+large, for every operator and along both axes. What lies below stands in the tables by side and by number. Nothing may
+be worse than linear.
 """
 
 from __future__ import annotations
@@ -107,7 +109,7 @@ def scores(side: int, many: int) -> Call:
 class Case:
     """``make(side, many)`` gives a call; ``many`` counts channels or images.
 
-    ``bytes`` is what a call reads, writes and keeps for a cell of one of them; ``shared`` for a cell of all of them.
+    ``bytes`` of the array that decides are there for a cell of one of them, ``shared`` for a cell of all of them.
     """
 
     name: str
@@ -118,14 +120,15 @@ class Case:
     largest: int = 1024
 
     def beyond_by_side(self, factors: tuple[int, ...]) -> tuple[int, list[int]]:
-        """How many at once, and sides with which they move so many times three caches: few enough cells at 64 bytes."""
-        many = math.ceil(64 / (self.bytes + self.shared))
-        least = 3 * cache_bytes() / (self.bytes * many + self.shared)
-        return many, [math.ceil(math.sqrt(least * factor)) for factor in factors]
+        """How many at once, and the sides."""
+        many = math.ceil(4 / (self.bytes + self.shared))
+        cells = 1.25 * cache_bytes() / (self.bytes * many + self.shared)
+        return many, [math.ceil(math.sqrt(cells * factor)) for factor in factors]
 
     def beyond_by_number(self, factors: tuple[int, ...]) -> tuple[int, list[int]]:
-        """The side with which 16 move three caches, and the numbers."""
-        return math.ceil(math.sqrt(3 * cache_bytes() / (16 * self.bytes))), [16 * factor for factor in factors]
+        """The side, and how many."""
+        cells = 1.25 * cache_bytes() / (16 * self.bytes)
+        return math.ceil(math.sqrt(cells)), [16 * factor for factor in factors]
 
 
 def of(op: Callable[..., object], make: Callable[[int, int], torch.Tensor], **options: object) -> Callable[..., Call]:
@@ -150,18 +153,18 @@ def heat(side: int, many: int) -> torch.Tensor:
 
 
 CASES = [
-    Case("edge_to_affinity", "images", of(ops.edge_to_affinity, field), 140, largest=512),
-    Case("random_walk", "channels", walk, 20, 150),
-    Case("inter_pixel_loss", "images", loss, 46, largest=512),
-    Case("trace_displacement", "images", trace, 16),
-    Case("connected_components", "images", of(ops.connected_components, halves), 8),
-    Case("instance_stats", "images", stats, 8),
-    Case("filter_ids", "images", of(ops.filter_ids, ids, min_area=20), 8),
-    Case("class_scores", "channels", scores, 8, 16),
-    Case("peaks", "channels", of(ops.peak_mask, heat, window=41, threshold=0.3), 5),
-    Case("group_pixels", "images", grouping, 16),
-    Case("center_target", "channels", target, 4, 16),
-    Case("dense_crf", "label maps", crf, 170, 800),
+    Case("edge_to_affinity", "images", of(ops.edge_to_affinity, field), 136, largest=512),
+    Case("random_walk", "channels", walk, 4, 150),
+    Case("inter_pixel_loss", "images", loss, 24, largest=512),
+    Case("trace_displacement", "images", trace, 8),
+    Case("connected_components", "images", of(ops.connected_components, halves), 4),
+    Case("instance_stats", "images", stats, 4),
+    Case("filter_ids", "images", of(ops.filter_ids, ids, min_area=20), 4),
+    Case("class_scores", "channels", scores, 4),
+    Case("peaks", "channels", of(ops.peak_mask, heat, window=41, threshold=0.3), 4),
+    Case("group_pixels", "images", grouping, 4),
+    Case("center_target", "channels", target, 4),
+    Case("dense_crf", "label maps", crf, 60, 60),
     Case("mask_rle", "images", of(ops.mask_rle, ids), 4),
     Case("mask_iou", "masks", overlaps, 1),
 ]

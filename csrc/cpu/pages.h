@@ -32,12 +32,22 @@ inline void prefer_huge_pages(const void* begin, int64_t bytes) {
 #endif
 }
 
-// values = `count` times `value`; new memory of several huge pages in such pages.
+// Room for `count` values, in huge pages if it takes several.
+template <class T>
+void reserve_large(std::vector<T>& values, size_t count) {
+  if (count <= values.capacity()) return;
+  std::vector<T> roomy;
+  roomy.reserve(count);
+  if (count * sizeof(T) >= 2 * static_cast<size_t>(kHugePage)) prefer_huge_pages(roomy.data(), count * sizeof(T));
+  roomy.assign(values.begin(), values.end());
+  values.swap(roomy);
+}
+
+// values = `count` times `value`.
 template <class T>
 void assign_large(std::vector<T>& values, size_t count, const T& value) {
   values.clear();
-  values.reserve(count);
-  if (count * sizeof(T) >= 2 * static_cast<size_t>(kHugePage)) prefer_huge_pages(values.data(), count * sizeof(T));
+  reserve_large(values, count);
   values.assign(count, value);
 }
 

@@ -45,6 +45,7 @@ class VertexTable {
 
   void resize(int bits) {
     assign_large(slots_, size_t{1} << bits, Slot{kNoKey, -1});
+    reserve_large(keys_, slots_.size() / 2 + 1);
     mask_ = (uint64_t{1} << bits) - 1;
     shift_ = 64 - bits;
   }
@@ -92,7 +93,9 @@ template <int D>
 std::vector<int32_t> axis_runs(const VertexTable& table, int axis) {
   const std::vector<uint64_t>& keys = table.keys();
   const size_t count = keys.size();
-  std::vector<int32_t> next(count), runs;
+  std::vector<int32_t> next, runs;
+  assign_large(next, count, 0);
+  reserve_large(runs, count);
   std::vector<uint8_t> has_previous(count, 0);
   for (size_t v = 0; v < count; ++v) {
     if (v + kAhead < count) table.prefetch(next_key<D>(keys[v + kAhead], axis));
