@@ -4,9 +4,9 @@ Times are processor seconds of one thread. An exponent compares sizes that all l
 calls are dominated by what a call costs at all, which hides growth, and between a size that fits a cache and one that
 does not every operator seems worse than linear. So ``Case.bytes`` is what one array holds for a cell: the smallest
 result of the size of the image, without one the input, for ``random_walk`` and ``dense_crf`` the weights and the
-lattice that they visit again and again. At the smallest size that array is 1.25 times the cache, at each further one twice as
-large, for every operator and along both axes. What lies below stands in the tables by side and by number. Nothing may
-be worse than linear.
+lattice that they visit again and again. At the smallest size that array is 1.25 times the cache, at each further one
+twice as large, for every operator and along both axes. What lies below stands in the tables by side and by number.
+Nothing may be worse than linear; the rest of ``MOST`` is for what else the machine does.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.cost import cache_bytes, exponent, peak_bytes, thread_seconds
 from wsis import ops
 from wsis.structures import InstanceMap, Points
 
-MOST = 1.15
+MOST = 1.25
 SIDES, MANY, BEYOND = (32, 64, 128, 256), (1, 4, 16), (1, 2)
 ALL_SIDES, ALL_MANY, ALL_BEYOND = (32, 64, 128, 256, 512, 1024), (1, 4, 16, 64), (1, 2, 4)
 Call = Callable[[], object]
@@ -154,7 +154,7 @@ def heat(side: int, many: int) -> torch.Tensor:
 
 CASES = [
     Case("edge_to_affinity", "images", of(ops.edge_to_affinity, field), 136, largest=512),
-    Case("random_walk", "channels", walk, 4, 150),
+    Case("random_walk", "channels", walk, 16, 150),
     Case("inter_pixel_loss", "images", loss, 24, largest=512),
     Case("trace_displacement", "images", trace, 8),
     Case("connected_components", "images", of(ops.connected_components, halves), 4),
