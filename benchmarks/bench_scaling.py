@@ -255,21 +255,21 @@ def seconds_beside(call: Call, rounds: int = 6) -> float:
     context = multiprocessing.get_context("fork")
     start, answers = context.Barrier(2, timeout=60), context.SimpleQueue()
 
-    def take_turns() -> list[float]:
-        taken = []
+    def take_turns() -> list[tuple[float, float]]:
+        turns = []
         for _ in range(2 + rounds):
             start.wait()
-            begin = time.perf_counter()
+            begin = time.monotonic()
             call()
-            taken.append(time.perf_counter() - begin)
-        return taken
+            turns.append((begin, time.monotonic()))
+        return turns
 
     torch.set_num_threads(1)
     other = context.Process(target=lambda: answers.put(take_turns()), daemon=True)
     other.start()
-    both = [max(pair) for pair in zip(take_turns(), answers.get())]
+    turns = zip(take_turns(), answers.get())
     other.join()
-    return min(both[2:])
+    return min([max(a[1], b[1]) - min(a[0], b[0]) for a, b in turns][2:])
 
 
 def batch_walk() -> Call:
