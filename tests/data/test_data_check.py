@@ -179,3 +179,30 @@ def test_tags_that_teach_nothing_are_pointed_out(root):
     assert f"{len(names) - 1} of {len(names)} images have the same tags (ball, crate)" in " ".join(text.split())
     _, text = check(root=str(root), split="train")
     assert "have the same tags" not in text
+
+
+def test_points_are_looked_at_with_the_pictures(root, tmp_path):
+    scenes = SceneSet(8, min_side=40, max_side=56)
+    table = tmp_path / "points.csv"
+    lines = ["image,x,y,class"]
+    for k in range(8):
+        names = scenes.categories.select(scenes[k].labels)
+        lines += [f"{scenes[k].id},{3 + n},5,{name}" for n, name in enumerate(names)]
+    table.write_text("\n".join(lines) + "\n")
+    result, text = check(root=str(root), split="train", points=str(table))
+    assert (result.exit_code, result.points) == (ExitCode.OK, len(lines) - 1)
+    assert "points that can be used" in text
+    assert result.to_json()["points"] == len(lines) - 1
+    names = [row.split(",")[0] for row in lines[1:]]
+    extra = [f"{names[0]},4000,5,ball", f"{names[0]},3,5,{lines[1].split(',')[3]}"]
+    kept = [row for row in lines if not row.startswith(names[-1])]
+    table.write_text("\n".join(kept + extra) + "\n")
+    result, text = check(root=str(root), split="train", points=str(table))
+    assert [(fault.code, fault.subject) for fault in result.faults] == [(Code.E_MISSING, names[-1])]
+    assert result.warnings["points: outside"] == [f"{names[0]}: 1"]
+    assert result.warnings["points: duplicate"] == [f"{names[0]}: 1"]
+    table.write_text("image,x,y,class\na,1,2,bal\n")
+    result, text = check(root=str(root), split="train", points=str(table))
+    assert result.exit_code == ExitCode.BAD_INPUT
+    assert "points.csv:2" in text
+    assert result.points is None

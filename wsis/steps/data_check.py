@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import shutil
@@ -23,9 +24,10 @@ from rich.table import Table
 from wsis.data.artifacts import write_json
 from wsis.data.config import DataConfig
 from wsis.data.dataset import inspect_data
-from wsis.data.image_set import FileImageSet, ImageSet, instances_from_maps
+from wsis.data.image_set import FileImageSet, ImageSet, Record, instances_from_maps
 from wsis.data.images import read_image_info, read_index_map
 from wsis.data.layout import list_images
+from wsis.data.points import PointSource, open_points
 from wsis.errors import MAX_PROBLEMS, Code, ConfigError, DataFault, ExitCode, Problem, Problems
 
 __all__ = ["CheckResult", "Config", "run"]
@@ -42,12 +44,14 @@ class Config(DataConfig):
         smallest: report images with a shorter side, in pixels.
         workers: threads that decode; 0 = one per processor.
         report: write the result as JSON to this file; empty = do not.
+        points: folder or file of point annotations that is looked at, too; empty = none.
     """
 
     masks: bool = True
     smallest: int = 1
     workers: int = 0
     report: str = ""
+    points: str = ""
 
     def __post_init__(self) -> None:
         problems = Problems()
@@ -72,6 +76,7 @@ class _Finding:
     exif_rotated: bool = False
     mode: str = ""
     has_masks: bool = False
+    points: int = 0
     warnings: tuple[tuple[str, str], ...] = ()
     faults: tuple[DataFault, ...] = ()
 
@@ -87,6 +92,7 @@ class CheckResult:
         warnings: kind of oddity -> ids; they stop nothing.
         notes: where labels came from, what did not match.
         classes: per class its name, images and instances.
+        points: how many can be used; None where none were asked for.
         sizes: smallest, median and largest height and width.
     """
 
@@ -98,6 +104,7 @@ class CheckResult:
     notes: tuple[str, ...]
     classes: list[dict[str, Any]]
     sizes: dict[str, list[int]]
+    points: int | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -119,6 +126,7 @@ class CheckResult:
             "notes": list(self.notes),
             "classes": self.classes,
             "sizes": self.sizes,
+            **({} if self.points is None else {"points": self.points}),
         }
 
     def summary(self) -> str:
@@ -154,15 +162,20 @@ def run(config: Config) -> CheckResult:
     problems = Problems()
     images = inspect_data(config, problems)
     findings: list[_Finding] = []
+    points = None
     if images is not None:
-        findings = list(_inspect(images, config))
+        with problems.collecting():
+            points = open_points(config.points, images.categories) if config.points else None
+        findings = list(_inspect(images, config, points))
     result = _collect(images, findings, problems)
+    if points is not None:
+        result = dataclasses.replace(result, points=sum(finding.points for finding in findings))
     if config.report:
         write_json(config.report, result.to_json())
     return result
 
 
-def _inspect(images: ImageSet, config: Config) -> Iterator[_Finding]:
+def _inspect(images: ImageSet, config: Config, points: PointSource | None) -> Iterator[_Finding]:
     """One finding per image, in order; decoding runs in threads."""
     workers = config.workers or min(os.cpu_count() or 1, 16)
     console = Console(file=sys.stderr)
@@ -170,10 +183,10 @@ def _inspect(images: ImageSet, config: Config) -> Iterator[_Finding]:
     indices = iter(numbers)
     with ThreadPoolExecutor(workers) as pool:
         while chunk := list(islice(indices, _CHUNK)):
-            yield from pool.map(lambda index: _check_image(images, index, config), chunk)
+            yield from pool.map(lambda index: _check_image(images, index, config, points), chunk)
 
 
-def _check_image(images: ImageSet, index: int, config: Config) -> _Finding:
+def _check_image(images: ImageSet, index: int, config: Config, points: PointSource | None) -> _Finding:
     record = images[index]
     faults: list[DataFault] = []
     size, info = None, None
@@ -195,6 +208,12 @@ def _check_image(images: ImageSet, index: int, config: Config) -> _Finding:
             found = _check_masks(images, index, size, warnings)
         except DataFault as fault:
             faults.append(fault.renamed(record.id))
+    usable = 0
+    if points is not None and size is not None:
+        try:
+            usable = _check_points(points, record, size, warnings)
+        except DataFault as fault:
+            faults.append(fault.renamed(record.id))
     return _Finding(
         size,
         record.labels,
@@ -202,9 +221,21 @@ def _check_image(images: ImageSet, index: int, config: Config) -> _Finding:
         bool(info and info.exif_rotated),
         info.mode if info else "RGB",
         masks,
+        usable,
         tuple(warnings),
         tuple(faults),
     )
+
+
+def _check_points(
+    points: PointSource, record: Record, size: tuple[int, int], warnings: list[tuple[str, str]]
+) -> int:
+    """How many of an image's points can be used; what is left out or in doubt is a warning."""
+    found = points.read(record.id, size, record.labels)
+    warnings += [(f"points: {reason}", f"{record.id}: {count}") for reason, count in found.notes.items()]
+    if record.labels and not found.rows:
+        warnings.append(("tags but no point", record.id))
+    return len(found.rows)
 
 
 def _check_masks(
@@ -315,6 +346,8 @@ def _summary_table(result: CheckResult) -> Table:
     table.add_row("problems in lists, tags, classes", f"{len(result.problems):,}")
     for code, count in sorted(Counter(fault.code for fault in result.faults).items()):
         table.add_row(f"{code}: {code.meaning}", f"{count:,}")
+    if result.points is not None:
+        table.add_row("points that can be used", f"{result.points:,}")
     for name, size in result.sizes.items():
         table.add_row(f"{name} height x width", f"{size[0]} x {size[1]}")
     return table
