@@ -24,8 +24,8 @@ class BestieOptions(Options):
     Attributes:
         semantic: folder of semantic maps (PNG, 0 background, class + 1, 255 ignore) of the training images; empty =
             IRNet makes them.
-        points: folder of points files or LabelMe files, a CSV table, or a JSON export of Label Studio; empty = peaks
-            of a network, or under point supervision the middles of the data's masks.
+        points: folder of points files or LabelMe files, a CSV table, or key points as JSON of Label Studio or COCO;
+            empty = peaks of a network, or under point supervision the middles of the data's masks.
         supervision: image, or point (the points were annotated).
         compare: compare the labels with masks; false for data without.
     """

@@ -58,8 +58,8 @@ class Config:
     Attributes:
         data: training images with image labels.
         semantic: folder of semantic maps, <id>.png.
-        points: folder of points files (<id>.txt) or of LabelMe files (<id>.json), a CSV table, or a JSON export of
-            Label Studio.
+        points: folder of points files (<id>.txt) or of LabelMe files (<id>.json), a CSV table, or key points as
+            JSON of Label Studio or COCO.
         out: folder of the run.
         architecture: hrnet_w48, hrnet_w32, panoptic_resnet50, panoptic_resnet101, or a backbone with a small head:
             mobilenet_v2, mobilenet_v2_dilated, resnet50, tiny, timm:NAME.
