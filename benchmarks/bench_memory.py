@@ -17,7 +17,7 @@ import torch
 from benchmarks.bench_scaling import wall_seconds
 from benchmarks.cost import cache_bytes
 
-SIZES = {"within the cache": cache_bytes() // 4, "beyond the cache": 6 * cache_bytes()}
+SIZES = {"within the cache": cache_bytes() // 4, "beyond the cache": 4 * cache_bytes()}
 
 
 def read(size: int) -> Callable[[], object]:

@@ -18,10 +18,31 @@ __all__ = ["FILES", "put", "table"]
 
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 FILES = (machine.ROOT / "README.md", machine.ROOT / "docs" / "performance.md")
+MEMORY = "memory of this machine, two cores instead of one"
 
 
-def table(result: dict[str, Any]) -> str:
-    """Every goal with what was wanted and reached, after a line that says where."""
+def _beside(result: dict[str, Any]) -> dict[str, str]:
+    """For goals on two cores: what two processes of one thread each gain over one, the most that there is to gain."""
+    infos = [case["info"] for cases in result["groups"].values() for case in cases]
+    return {
+        what: f"two processes: {info['gain_of_two_processes']:.3g}"
+        for info in infos
+        if "gain_of_two_processes" in info
+        for what in info["goals"]
+    }
+
+
+def memory_rows(result: dict[str, Any]) -> list[str]:
+    """What the second core gains where memory is all there is to do."""
+    return [
+        f"| {case['case'].partition('[')[2].rstrip(']').replace('-', ', ')}: GB/s of one core, and of two | | | "
+        f"{case['info']['gb_per_s_1']:.3g}, {case['info']['gb_per_s_2']:.3g} ({case['info']['gain']:.3g} times) |"
+        for case in result["groups"].get(MEMORY, [])
+    ]
+
+
+def table(result: dict[str, Any], memory: bool = False) -> str:
+    """Every goal with what was wanted and reached, after a line that says where; ``memory`` adds its rows."""
     about = result["machine"]
     timers = "" if result.get("timers", ["perf_counter"]) == ["perf_counter"] else ", in processor seconds"
     lines = [
@@ -30,15 +51,16 @@ def table(result: dict[str, Any]) -> str:
         "| what | against | wanted | reached |",
         "|---|---|---|---|",
     ]
+    beside = _beside(result)
     for what, peer, reached, wanted in goals(result):
-        shown = f"{reached:.3g}" if reached >= wanted else f"**{reached:.3g}**"
+        peer, shown = peer or beside.get(what, ""), f"{reached:.3g}" if reached >= wanted else f"**{reached:.3g}**"
         lines.append(f"| {what} | {peer} | {wanted:.3g} | {shown} |".replace("[", "\\["))
     for group, cases in sorted(result["groups"].items()):
         for case in cases:
             if "images_per_second" in case["info"]:
                 rate = case["info"]["images_per_second"]
                 lines.append(f"| {group}: {case['case'].removeprefix('test_')} | | | {rate:.3g} images a second |")
-    return "\n".join(lines)
+    return "\n".join(lines + memory_rows(result) * memory)
 
 
 def put(path: Path, text: str) -> None:
@@ -55,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("result", type=Path, help="the .json that python -m benchmarks.report wrote")
     result = json.loads(parser.parse_args(arguments).result.read_text())
     for path in FILES:
-        put(path, table(result))
+        put(path, table(result, memory=path.parent.name == "docs"))
         print(path)
     return 0
 

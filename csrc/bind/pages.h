@@ -53,14 +53,22 @@ inline void prefer_huge_pages(Tensor& t) {
 #endif
 }
 
-// What malloc keeps for the next when it is freed; anything larger it would hand out as fresh small pages every time.
+// What malloc may keep for the next when it is freed; anything larger it would hand out as fresh small pages each time.
 constexpr int64_t kLargestKept = int64_t{32} << 20;
 
 // A result of which everything is written.
 inline Tensor new_result(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType dtype) {
-  if (!like.is_cpu() || bytes_of(sizes, dtype) <= kLargestKept) return new_empty(like, sizes, dtype);
-  Tensor result = lazy_zeros(like, sizes, dtype);
-  prefer_huge_pages(result);
+  const int64_t bytes = bytes_of(sizes, dtype);
+  if (!like.is_cpu() || bytes < 2 * kHugePage) return new_empty(like, sizes, dtype);
+  if (bytes > kLargestKept) {
+    Tensor result = lazy_zeros(like, sizes, dtype);
+    prefer_huge_pages(result);
+    return result;
+  }
+  Tensor result = new_empty(like, sizes, dtype);
+#if defined(WSIS_LAZY_PAGES)
+  prefer_huge_pages(result.mutable_data_ptr(), bytes);  // in case it is fresh: malloc gives back what lies at its end
+#endif
   return result;
 }
 
