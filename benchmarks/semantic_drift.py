@@ -190,7 +190,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--measured", type=int, default=100, help="scenes of the measurement")
     parser.add_argument("--missed", type=float, default=0.3, help="share of the points that are missing")
-    parser.add_argument("--missing", choices=MISSING, default="ignored", help="what instances without a label are")
+    parser.add_argument("--missing", choices=MISSING, default="background", help="what instances without a label are")
     parser.add_argument("--architecture", default="tiny")
     parser.add_argument("--weights", default="")
     parser.add_argument("--steps", type=int, default=1200)
@@ -247,7 +247,8 @@ def mean_of(made: list[dict]) -> dict[str, list[dict[str, float]]]:
         by_step = [{row["step"]: row for row in one[name]} for one in made]
         common = sorted(set.intersection(*(set(rows) for rows in by_step)))
         figures[name] = [
-            {key: float(np.mean([rows[step][key] for rows in by_step])) for key in by_step[0][step]} for step in common
+            {key: float(np.mean([rows[step][key] for rows in by_step])) for key in by_step[0][step]} | {"step": step}
+            for step in common
         ]
     return figures
 
