@@ -20,7 +20,7 @@ def thread_seconds(call: Callable[[], object], budget: float = 0.2, most: int = 
     torch.set_num_threads(1)
     try:
         times: list[float] = []
-        while len(times) < 2 or (sum(times) < budget and len(times) < most):
+        while len(times) < 5 or (sum(times) < budget and len(times) < most):
             start = time.thread_time()
             call()
             times.append(time.thread_time() - start)
