@@ -43,13 +43,18 @@ def crf_refinement(images: Tensor, winner: Tensor, of_image: Tensor, gt_prob: fl
 def refine_channels(
     images: Tensor, own: Tensor, count: Tensor, gt_prob: float, image_index: Tensor | None = None
 ) -> Tensor:
-    """The same where every map numbers channels of its own.
+    """:func:`crf_refinement` where every map numbers channels of its own.
 
     Args:
+        images: ``[B, 3, H, W]`` uint8 RGB photographs.
         own: ``[S, H, W]`` int64, 0 = background, else channel + 1.
         count: ``[S]`` int64, channels of each map.
+        gt_prob: trust in the labels given, 0 to 1.
         image_index: ``[S]`` int64, the photograph of each map; None: one map a photograph. Maps of one photograph
             share its lattice.
+
+    Returns:
+        ``[S, H, W]`` int64, numbered as ``own``.
     """
     maps = own.shape[0]
     flat = own.flatten(1)

@@ -108,9 +108,8 @@ class CenterOffsetTraining(Training):
         if self.refine:
             given = points if supervision == "point" else None
             refined = center_offset.refine(prediction, semantic, labels, given, **options)
-        more = {"weights": self.weights, "hardest": self.hardest, "guidance": self.guidance}
-        more["supervision"] = supervision
-        return center_offset_loss(prediction, semantic, pseudo, refined, **more)
+        options = {"weights": self.weights, "hardest": self.hardest, "guidance": self.guidance}
+        return center_offset_loss(prediction, semantic, pseudo, refined, supervision=supervision, **options)
 
 
 _KINDS = {"image": False, "point": True}
