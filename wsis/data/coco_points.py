@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wsis.data.categories import Categories
-from wsis.data.point_annotations import RawPoints, class_number, path_ends
+from wsis.data.point_annotations import RawPoints, class_number, get_or_none, path_ends
 from wsis.errors import ConfigError, Problems
 
 __all__ = ["coco_points"]
@@ -40,7 +40,7 @@ def coco_points(path: Path, value: Mapping[str, Any], categories: Categories) ->
     passed = dict.fromkeys(images, 0)
     for number, item in enumerate(value["annotations"]):
         place = f"{path}: annotations[{number}]"
-        image, category, points = (_get(item, name) for name in ("image_id", "category_id", "keypoints"))
+        image, category, points = (get_or_none(item, name) for name in ("image_id", "category_id", "keypoints"))
         if not _known(image, images):
             problems.add(f"{place}.image_id", f"{image!r} is no image of the file")
         elif points is None:
@@ -57,7 +57,7 @@ def coco_points(path: Path, value: Mapping[str, Any], categories: Categories) ->
     problems.raise_if_any()
     table: dict[str, RawPoints | None] = {}
     for number, image in images.items():
-        size = (_get(image, "height"), _get(image, "width"))
+        size = (get_or_none(image, "height"), get_or_none(image, "width"))
         size = size if all(isinstance(side, int) and side > 0 for side in size) else None
         for end in path_ends(PurePosixPath(image["file_name"])):
             table[end] = None if end in table else RawPoints(tuple(rows[number]), size, passed[number])
@@ -68,8 +68,8 @@ def _by_id(path: Path, name: str, items: list[Any], text: str, problems: Problem
     """The objects of a list by their number; what has none, or no ``text``, is a problem."""
     found: dict[int, Mapping[str, Any]] = {}
     for number, item in enumerate(items):
-        key = _get(item, "id")
-        if not isinstance(key, int) or isinstance(key, bool) or not isinstance(_get(item, text), str):
+        key = get_or_none(item, "id")
+        if not isinstance(key, int) or isinstance(key, bool) or not isinstance(get_or_none(item, text), str):
             problems.add(f"{path}: {name}[{number}]", f"needs a whole id and a {text}, got {str(item)[:60]}")
         elif key in found:
             problems.add(f"{path}: {name}[{number}].id", f"{key} stands there twice")
@@ -94,7 +94,3 @@ def _are_triples(points: Any) -> bool:
         isinstance(one, (int, float)) and not isinstance(one, bool) for one in points
     )
     return numbers and len(points) % 3 == 0
-
-
-def _get(owner: Any, name: str) -> Any:
-    return owner.get(name) if isinstance(owner, Mapping) else None

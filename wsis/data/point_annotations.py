@@ -16,7 +16,15 @@ from wsis.data.categories import Categories
 from wsis.data.lists import read_json, read_text
 from wsis.errors import Code, ConfigError, DataFault, Problems
 
-__all__ = ["RawPoints", "class_number", "image_of_task", "label_studio_points", "path_ends", "read_labelme"]
+__all__ = [
+    "RawPoints",
+    "class_number",
+    "get_or_none",
+    "image_of_task",
+    "label_studio_points",
+    "path_ends",
+    "read_labelme",
+]
 
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 _ROUNDING = 1e-6
@@ -60,7 +68,7 @@ def read_labelme(path: Path, categories: Categories) -> RawPoints:
     rows, passed = [], 0
     for number, shape in enumerate(shapes):
         where = f"shapes[{number}]"
-        kind, label, points = (_get(shape, name) for name in ("shape_type", "label", "points"))
+        kind, label, points = (get_or_none(shape, name) for name in ("shape_type", "label", "points"))
         if kind != "point":
             passed += 1
             continue
@@ -91,17 +99,17 @@ def label_studio_points(path: Path, tasks: list[Any], categories: Categories) ->
     for number, task in enumerate(tasks):
         place = f"{path}: [{number}]"
         image = image_of_task(task)
-        annotations = _get(task, "annotations")
+        annotations = get_or_none(task, "annotations")
         if image is None or not isinstance(annotations, list):
             text = "has no data with the image's path, or no annotations"
             problems.add(place, text, "export from Label Studio as JSON, not JSON-MIN")
             continue
-        kept = [(k, item) for k, item in enumerate(annotations) if not _get(item, "was_cancelled")]
+        kept = [(k, item) for k, item in enumerate(annotations) if not get_or_none(item, "was_cancelled")]
         if not kept:
             continue
-        newest, annotation = max(kept, key=lambda one: (str(_get(one[1], "updated_at") or ""), one[0]))
+        newest, annotation = max(kept, key=lambda one: (str(get_or_none(one[1], "updated_at") or ""), one[0]))
         with problems.collecting():
-            points = _key_points(f"{place}.annotations[{newest}].result", _get(annotation, "result"), categories)
+            points = _key_points(f"{place}.annotations[{newest}].result", get_or_none(annotation, "result"), categories)
             for end in path_ends(image):
                 table[end] = None if end in table else points
     problems.raise_if_any()
@@ -115,17 +123,17 @@ def _key_points(place: str, result: Any, categories: Categories) -> RawPoints:
     rows, sizes, passed = [], set(), 0
     for number, item in enumerate(result):
         where = f"{place}[{number}]"
-        if _get(item, "type") != "keypointlabels":
+        if get_or_none(item, "type") != "keypointlabels":
             passed += 1
             continue
-        value = _get(item, "value")
-        size = _size(_get(item, "original_height"), _get(item, "original_width"))
-        x, y, names = (_get(value, name) for name in ("x", "y", "keypointlabels"))
+        value = get_or_none(item, "value")
+        size = _size(get_or_none(item, "original_height"), get_or_none(item, "original_width"))
+        x, y, names = (get_or_none(value, name) for name in ("x", "y", "keypointlabels"))
         if not (_is_pair([x, y]) and isinstance(names, list) and all(isinstance(n, str) for n in names) and size):
             text = f"expected x, y, keypointlabels, original_width and original_height, got {str(item)[:80]}"
             problems.add(where, text)
             continue
-        if _get(item, "image_rotation"):
+        if get_or_none(item, "image_rotation"):
             problems.add(where, "the picture was rotated in Label Studio; rotate the file itself")
             continue
         sizes.add(size)
@@ -143,9 +151,9 @@ def _key_points(place: str, result: Any, categories: Categories) -> RawPoints:
 
 def image_of_task(task: Any) -> PurePosixPath | None:
     """The path in a task's address of its image: ``data.image``, or the only text in ``data``."""
-    data = _get(task, "data")
+    data = get_or_none(task, "data")
     texts = [text for text in data.values() if isinstance(text, str)] if isinstance(data, Mapping) else []
-    address = _get(data, "image") or (texts[0] if len(texts) == 1 else None)
+    address = get_or_none(data, "image") or (texts[0] if len(texts) == 1 else None)
     if not isinstance(address, str):
         return None
     parts = urlsplit(address)
@@ -163,7 +171,8 @@ def path_ends(image: PurePosixPath) -> Iterator[str]:
             yield "/".join([*folders[start:], stem])
 
 
-def _get(owner: Any, name: str) -> Any:
+def get_or_none(owner: Any, name: str) -> Any:
+    """A value of a JSON object; None where ``owner`` is none, or has no such name."""
     return owner.get(name) if isinstance(owner, Mapping) else None
 
 
