@@ -2,20 +2,22 @@
 
 Each case moves the same bytes with one thread and with two, which take turns; ``gain`` is the ratio of their times. The
 small size fits the last-level cache, the large one does not. Fresh memory is mapped, written once and given back, in
-small pages or in huge ones where the system grants them: what a large result costs beside its values.
+small pages or in huge ones where the system grants them: what a large result costs beside its values. The last case
+tells what a huge page costs that nobody has used for a while: much, where a host must bring it first.
 """
 
 from __future__ import annotations
 
 import functools
 import mmap
+import time
 from collections.abc import Callable
 
 import pytest
 import torch
 
 from benchmarks.bench_scaling import wall_seconds
-from benchmarks.cost import cache_bytes
+from benchmarks.cost import HUGE_PAGE, cache_bytes, touch_fresh_memory
 
 SIZES = {"within the cache": cache_bytes() // 4, "beyond the cache": 4 * cache_bytes()}
 
@@ -66,3 +68,15 @@ def test_two_cores(benchmark, move, where):
         benchmark.pedantic(call, rounds=3)
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="needs Linux")
+@pytest.mark.benchmark(group="first touch of free memory")
+def test_first_touch(benchmark):
+    """Touches more than other cases leave behind, after a wait in which a host can take back what lies free."""
+    size = 3 << 30
+    time.sleep(5)
+    first, again = touch_fresh_memory(size), touch_fresh_memory(size)
+    pages = size // HUGE_PAGE
+    benchmark.extra_info.update(threads=1, us_a_page_at_first=1e6 * first / pages, us_a_page_again=1e6 * again / pages)
+    benchmark.pedantic(touch_fresh_memory, (size // 4,), rounds=3)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import ctypes
 import gc
 import math
+import mmap
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-__all__ = ["cache_bytes", "exponent", "peak_bytes", "thread_seconds"]
+__all__ = ["HUGE_PAGE", "cache_bytes", "exponent", "peak_bytes", "thread_seconds", "touch_fresh_memory"]
+
+HUGE_PAGE = 2 << 20
 
 
 def thread_seconds(call: Callable[[], object], budget: float = 0.2, most: int = 20) -> float:
@@ -57,6 +60,22 @@ def cache_bytes(most: int = 64 << 20) -> int:
         text = path.read_text().strip()
         sizes.append(int(text[:-1]) << {"K": 10, "M": 20}[text[-1]])
     return min(most, max(sizes[1:], default=most))
+
+
+def touch_fresh_memory(size: int) -> float:
+    """Seconds to touch every huge page of so much fresh memory, which is given back; 0 where there are none (no Linux).
+
+    The host of a virtual machine may take back what the machine has free and bring it again, at some milliseconds for
+    2 MiB, when it is touched. After this call as much is there, for a second or two.
+    """
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return 0.0
+    with mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        start = time.perf_counter()
+        for at in range(0, size, HUGE_PAGE):
+            memory[at] = 1
+        return time.perf_counter() - start
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:

@@ -19,6 +19,7 @@ __all__ = ["FILES", "put", "table"]
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 FILES = (machine.ROOT / "README.md", machine.ROOT / "docs" / "performance.md")
 MEMORY = "memory of this machine, two cores instead of one"
+FIRST_TOUCH = "first touch of free memory"
 
 
 def _beside(result: dict[str, Any]) -> dict[str, str]:
@@ -33,11 +34,16 @@ def _beside(result: dict[str, Any]) -> dict[str, str]:
 
 
 def memory_rows(result: dict[str, Any]) -> list[str]:
-    """What the second core gains where memory is all there is to do."""
-    return [
+    """What the second core gains where memory is all there is to do, and what memory costs that lay free."""
+    rows = [
         f"| {case['case'].partition('[')[2].rstrip(']').replace('-', ', ')}: GB/s of one core, and of two | | | "
         f"{case['info']['gb_per_s_1']:.3g}, {case['info']['gb_per_s_2']:.3g} ({case['info']['gain']:.3g} times) |"
         for case in result["groups"].get(MEMORY, [])
+    ]
+    return rows + [
+        "| touch a huge page that lay free for 5 s, and again right after | | | "
+        f"{case['info']['us_a_page_at_first']:.0f} us, {case['info']['us_a_page_again']:.0f} us |"
+        for case in result["groups"].get(FIRST_TOUCH, [])
     ]
 
 

@@ -180,6 +180,20 @@ void rle_fill_ids(const py::list& items, const Lengths& image_index, const Lengt
   }
 }
 
+// Stops the cyclic garbage collector for its life: it would look through rows of which none can be garbage yet.
+class WithoutCollector {
+ public:
+  WithoutCollector() : was_on_(PyGC_Disable()) {}
+  ~WithoutCollector() {
+    if (was_on_) PyGC_Enable();
+  }
+  WithoutCollector(const WithoutCollector&) = delete;
+  WithoutCollector& operator=(const WithoutCollector&) = delete;
+
+ private:
+  const int was_on_;
+};
+
 // One dict a code; codes[ends[k]] .. codes[ends[k + 1] - 1] is that of row k, sizes holds each image's (height, width).
 py::list rle_rows(const Lengths& image_index, const Lengths& id, const Lengths& ends,
                   const py::array_t<uint8_t, py::array::c_style>& codes, const Lengths& sizes) {
@@ -189,6 +203,7 @@ py::list rle_rows(const Lengths& image_index, const Lengths& id, const Lengths& 
     throw std::invalid_argument("id must have a row and ends one more than image_index, and end with the codes");
   const char* text = reinterpret_cast<const char*>(codes.data());
   const py::str keys[] = {"image_index", "id", "size", "counts"};
+  const WithoutCollector without_collector;
   py::list rows(count);
   for (py::ssize_t k = 0; k < count; ++k) {
     if (image[k] < 0 || 2 * image[k] + 1 >= sizes.size() || end[k] < 0 || end[k] > end[k + 1])

@@ -163,6 +163,19 @@ def test_goals_are_put_between_their_marks(result, tmp_path: Path):
         readme.put(page, "text")
 
 
+def test_what_memory_costs_is_told_where_it_was_measured(result):
+    assert readme.memory_rows(result) == []
+    raw = [
+        measured("test_two_cores[fill-beyond the cache]", readme.MEMORY, 1, gb_per_s_1=10, gb_per_s_2=15, gain=1.5),
+        measured("test_first_touch", readme.FIRST_TOUCH, 1.0, us_a_page_at_first=4500.0, us_a_page_again=200.0),
+    ]
+    groups = report.collect({"datetime": result["date"], "benchmarks": raw}, result["machine"])
+    assert readme.memory_rows(groups) == [
+        "| fill, beyond the cache: GB/s of one core, and of two | | | 10, 15 (1.5 times) |",
+        "| touch a huge page that lay free for 5 s, and again right after | | | 4500 us, 200 us |",
+    ]
+
+
 def test_pages_hold_the_marks():
     for page in readme.FILES:
         assert page.read_text().count(readme.BEGIN) == page.read_text().count(readme.END) == 1

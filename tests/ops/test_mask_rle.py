@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
 from pycocotools import mask as coco
 
 from tests.ops.spec import generator
-from wsis import ops
+from wsis import _host, ops
 
 
 def test_a_worked_example():
@@ -18,6 +20,22 @@ def test_a_worked_example():
         {"image_index": 0, "id": 2, "size": [2, 3], "counts": b"321"},
         {"image_index": 0, "id": 7, "size": [2, 3], "counts": b"114"},
     ]
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(on):
+    before = gc.isenabled()
+    columns = [np.array(values, dtype=np.int64) for values in ([5], [1], [0, 1])]
+    codes, sizes = np.frombuffer(b"4", dtype=np.uint8), np.array([2, 2])
+    try:
+        (gc.enable if on else gc.disable)()
+        ops.mask_rle(torch.ones(1, 2, 2, dtype=torch.int32))
+        assert gc.isenabled() is on
+        with pytest.raises(ValueError, match="row 0: image_index or ends out of range"):
+            _host.rle_rows(*columns, codes, sizes)
+        assert gc.isenabled() is on
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 @pytest.mark.parametrize("shape", [(40, 50), (33, 1), (1, 33), (300, 200)])
