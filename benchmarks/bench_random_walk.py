@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from benchmarks.baselines import csr_walk, dense_power
+from benchmarks.cost import thread_seconds
 from wsis import ops
 
 DENSE = "random_walk 48 x 64 x 8, 256 steps: dense power"
 SPARSE = "random_walk 94 x 125 x 8, 256 steps: SciPy CSR"
 BATCH = "random_walk 16 images of 94 x 125 x 8, 256 steps"
+WIDTHS = "random_walk 256 rows, one channel, 16 steps: no width is a trap for the cache"
 
 
 def problem(height: int, width: int, channels: int = 8, batch: int = 1) -> tuple[torch.Tensor, ...]:
@@ -93,3 +95,14 @@ def test_forward_and_backward(benchmark):
     inputs = (seeds.requires_grad_(), boundary.requires_grad_())
     benchmark.extra_info["threads"] = torch.get_num_threads()
     benchmark(lambda: torch.autograd.grad(ops.random_walk(*inputs).sum(), inputs))
+
+
+@pytest.mark.benchmark(group=WIDTHS)
+@pytest.mark.parametrize("width", [240, 250, 496, 506, 1000, 1016])
+def test_width(benchmark, width):
+    """With one margin of 16 values, rows of 240, 496 and 1000 columns lie a power of two apart."""
+    seeds, boundary, _ = problem(256, width, channels=1)
+    seconds = thread_seconds(lambda: ops.random_walk(seeds, boundary, num_steps=16))
+    benchmark.extra_info["threads"] = torch.get_num_threads()
+    benchmark.extra_info["ns_per_cell_and_step_of_one_thread"] = 1e9 * seconds / (256 * width * 16)
+    benchmark.pedantic(ops.random_walk, (seeds, boundary), {"num_steps": 16}, rounds=3)

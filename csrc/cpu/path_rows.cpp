@@ -108,7 +108,7 @@ void path_argmax_row(const T* boundary, const Plane& plane, int64_t y, const Cel
 template <class T>
 void path_gradient_rows(const T* grad_affinity, const T* boundary, const Plane& plane, const PathView& paths,
                         int64_t first, int64_t last, T* grad_boundary, int64_t stride) {
-  Buffer<T> rows((last - first) * plane.pitch + kMargin, T(0)), best(plane.columns);
+  Buffer<T> rows((last - first) * plane.pitch + plane.margin, T(0)), best(plane.columns);
   const int64_t above = std::min<int64_t>(first, kMaxRadius - 1);
   std::vector<int32_t> places((last - first + above) * plane.columns);
   for (int p = 0; p < paths.size; ++p) {
@@ -121,11 +121,11 @@ void path_gradient_rows(const T* grad_affinity, const T* boundary, const Plane& 
       const Cell cell = paths.path(p)[k];
       for (int64_t y = std::max(top, first - cell.dy); y < std::min(bottom, last - cell.dy); ++y)
         subtract_row(grad_affinity + (p * plane.h + y) * plane.w, places.data() + (y - top) * plane.columns, k,
-                     rows.data() + (y + cell.dy - first) * plane.pitch + kMargin + cell.dx, plane.w);
+                     rows.data() + (y + cell.dy - first) * plane.pitch + plane.margin + cell.dx, plane.w);
     }
   }
   for (int64_t y = first; y < last; ++y)
-    std::copy_n(rows.data() + (y - first) * plane.pitch + kMargin, plane.w, grad_boundary + y * stride);
+    std::copy_n(rows.data() + (y - first) * plane.pitch + plane.margin, plane.w, grad_boundary + y * stride);
 }
 
 template void affinity_row(const float*, const Plane&, int64_t, const Cell*, int, Cell, float*);

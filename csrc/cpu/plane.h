@@ -7,18 +7,21 @@
 #include <memory>
 #include <new>
 
+#include "cpu/pages.h"
+
 namespace wsis {
 
-constexpr int64_t kMargin = 16;       // columns left of every row, and so right of the row before: >= kMaxRadius - 1
-constexpr int64_t kRowMultiple = 16;  // rows are padded to a multiple of this
+constexpr int64_t kRowMultiple = 16;  // rows are padded to a multiple of this, 64 bytes of floats; >= kMaxRadius - 1
 constexpr int64_t kHalo = 4;          // rows above and below, for the walk of radius 5
 
-// 64-byte aligned memory, not initialised.
+// 64-byte aligned memory, not initialised; in huge pages if it takes several.
 template <class T>
 class Buffer {
  public:
   explicit Buffer(int64_t count)
-      : data_(static_cast<T*>(::operator new(std::max<int64_t>(1, count) * sizeof(T), std::align_val_t(64)))) {}
+      : data_(static_cast<T*>(::operator new(std::max<int64_t>(1, count) * sizeof(T), std::align_val_t(64)))) {
+    if (count * static_cast<int64_t>(sizeof(T)) >= 2 * kHugePage) prefer_huge_pages(data_.get(), count * sizeof(T));
+  }
   Buffer(int64_t count, T value) : Buffer(count) { std::fill_n(data_.get(), count, value); }
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }
@@ -30,14 +33,20 @@ class Buffer {
   std::unique_ptr<T, Free> data_;
 };
 
-// How the planes of one image lie in memory: value (y, x) at at(y) + x; rows of `columns` values, w of which count.
+// How the planes of one image lie in memory: value (y, x) at at(y) + x; rows of `columns` values, w of which count. Left
+// of every row, and so right of the row before, lies a margin. Rows are an odd number of cache lines apart: at powers of
+// two the 68 rows that a step of the walk reads side by side would share few sets of the cache.
 struct Plane {
-  int64_t h, w, columns, pitch;
+  int64_t h, w, columns, margin, pitch;
 
   Plane(int64_t h_, int64_t w_)
-      : h(h_), w(w_), columns((w_ + kRowMultiple - 1) / kRowMultiple * kRowMultiple), pitch(kMargin + columns) {}
-  int64_t size() const { return (h + 2 * kHalo) * pitch + kMargin; }
-  int64_t at(int64_t y) const { return (y + kHalo) * pitch + kMargin; }
+      : h(h_),
+        w(w_),
+        columns((w_ + kRowMultiple - 1) / kRowMultiple * kRowMultiple),
+        margin(columns / kRowMultiple % 2 == 0 ? kRowMultiple : 2 * kRowMultiple),
+        pitch(margin + columns) {}
+  int64_t size() const { return (h + 2 * kHalo) * pitch + margin; }
+  int64_t at(int64_t y) const { return (y + kHalo) * pitch + margin; }
 };
 
 // A zero-padded copy of one plane whose rows lie `stride` apart.

@@ -87,7 +87,7 @@ struct ImageGradient {
         grad_degree(s.plane.size(), T(0)) {}
 
   T* weights(int64_t y, int64_t p) {
-    return grad_weights.data() + kMargin + (y * stencil.offsets() + p) * stencil.plane.pitch;
+    return grad_weights.data() + stencil.plane.margin + (y * stencil.offsets() + p) * stencil.plane.pitch;
   }
 
   // next = s_k W now - previous_scale next; no sum is kept.

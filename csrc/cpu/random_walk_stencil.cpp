@@ -66,7 +66,7 @@ Stencil<T>::Stencil(const T* boundary, int64_t stride, int64_t h, int64_t w, int
       radius(radius_),
       paths(make_path_table(radius_)),
       order(order_by_row(paths)),
-      weights_(plane.h * paths.size() * plane.pitch + kMargin),
+      weights_(plane.h * paths.size() * plane.pitch + plane.margin),
       degree_(plane.size(), T(0)),
       inverse_degree_(plane.size(), T(1)) {
   const PathView view = wsis::view(paths);
@@ -78,11 +78,11 @@ Stencil<T>::Stencil(const T* boundary, int64_t stride, int64_t h, int64_t w, int
         affinity_row(padded.data(), plane, y, view.path(order[p]), view.length(order[p]), offset(p), row);
         const Span span = pair_span(plane, y, offset(p));
         weights_row(row, plane.columns, beta);
-        std::fill(row - kMargin, row + span.first, T(0));
+        std::fill(row - plane.margin, row + span.first, T(0));
         std::fill(row + span.last, row + plane.columns, T(0));
       }
   });
-  std::fill_n(weights(h, 0) - kMargin, kMargin, T(0));
+  std::fill_n(weights(h, 0) - plane.margin, plane.margin, T(0));
   fill_degrees();
 }
 

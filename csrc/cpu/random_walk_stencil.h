@@ -15,8 +15,8 @@ class Stencil {
  public:
   Stencil(const T* boundary, int64_t stride, int64_t h, int64_t w, int radius, double beta);
 
-  const T* weights(int64_t y, int64_t p) const { return weights_.data() + kMargin + (y * offsets() + p) * plane.pitch; }
-  T* weights(int64_t y, int64_t p) { return weights_.data() + kMargin + (y * offsets() + p) * plane.pitch; }
+  const T* weights(int64_t y, int64_t p) const { return weights_.data() + place(y, p); }
+  T* weights(int64_t y, int64_t p) { return weights_.data() + place(y, p); }
   const T* degree(int64_t y) const { return degree_.data() + plane.at(y); }  // without the pixel itself
   const T* inverse_degree(int64_t y) const { return inverse_degree_.data() + plane.at(y); }  // with it
   int64_t offsets() const { return static_cast<int64_t>(order.size()); }
@@ -28,6 +28,7 @@ class Stencil {
   Cell offset(int64_t p) const { return paths.offsets[order[p]]; }
 
  private:
+  int64_t place(int64_t y, int64_t p) const { return plane.margin + (y * offsets() + p) * plane.pitch; }
   void fill_degrees();
   Buffer<T> weights_, degree_, inverse_degree_;
 };
