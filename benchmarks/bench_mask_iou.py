@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from pycocotools import mask as coco
 
 from benchmarks.inputs import blobs
 from wsis import ops
+
+coco = pytest.importorskip("pycocotools.mask", reason="pip install pycocotools")
 
 COUNT, SIDE = 20, 416
 pytestmark = pytest.mark.benchmark(group=f"mask_iou {COUNT} x {COUNT} masks of {SIDE} x {SIDE}, one thread")

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pycocotools import mask as coco
 
 from benchmarks.inputs import instance_map
 from wsis import ops
 from wsis.data import rle
+
+coco = pytest.importorskip("pycocotools.mask", reason="pip install pycocotools")
 
 
 @pytest.fixture(scope="module")

@@ -21,18 +21,17 @@ def first_launch() -> None:
 
 
 def every_op() -> None:
-    """The samples of the tests, of one seed each."""
-    from tests.ops.spec import all_specs, map_tensors
+    """The samples of the tests, of one seed each, forward and where there is one backward."""
+    from tests.ops.spec import all_specs, gradients, in_float32, map_tensors
 
     for spec in all_specs():
-        for sample in spec.samples(0):
-            args, kwargs = map_tensors(
-                (sample.args, sample.kwargs), lambda t: t.float() if t.dtype == torch.double else t
-            )
-            args, kwargs = map_tensors((args, kwargs), lambda t: t.cuda())
-            spec.op(*args, **kwargs)
+        samples = [map_tensors(in_float32(sample), torch.Tensor.cuda) for sample in spec.samples(0)]
+        for sample in samples:
+            spec.op(*sample.args, **sample.kwargs)
+            if spec.differentiable:
+                gradients(spec, sample)
         torch.cuda.synchronize()
-        print(f"{spec.name}: {len(spec.samples(0))} calls")
+        print(f"{spec.name}: {len(samples)} calls", flush=True)
 
 
 def main() -> int:

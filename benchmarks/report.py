@@ -170,17 +170,19 @@ def write(result: dict[str, Any], folder: Path) -> tuple[Path, Path]:
     return data, table
 
 
-def run(selection: list[str]) -> tuple[int, dict[str, Any] | None]:
-    """Runs pytest on ``benchmarks/`` with these options; exit code, and what pytest-benchmark wrote."""
+def run(files: list[Path], selection: list[str]) -> tuple[int, dict[str, Any] | None]:
+    """Runs pytest on these files with these options; exit code, and what pytest-benchmark wrote."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "raw.json"
-        command = [sys.executable, "-m", "pytest", str(HERE), f"--benchmark-json={output}", *selection]
+        paths = [str(file.resolve()) for file in files]
+        command = [sys.executable, "-m", "pytest", *paths, f"--benchmark-json={output}", *selection]
         code = subprocess.run(command, cwd=HERE.parent, check=False).returncode
         return code, json.loads(output.read_text()) if output.exists() and output.stat().st_size else None
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__.partition("\n")[0])
+    parser.add_argument("files", type=Path, nargs="*", default=[HERE], help="benchmarks to run; all when left out")
     parser.add_argument("--full", action="store_true", help="every size, longer and with warm-up")
     parser.add_argument("-k", metavar="WORDS", help="only the benchmarks that match, as in pytest")
     parser.add_argument("--limit", metavar="SECONDS", help="start no benchmark after so many seconds")
@@ -196,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
         raw = {**parts[0], "benchmarks": [item for part in parts for item in part["benchmarks"]]}
     else:
         selection = ["--full"] * options.full + (["-k", options.k] if options.k else [])
-        code, raw = run(selection + (["--limit", options.limit] if options.limit else []))
+        code, raw = run(options.files, selection + (["--limit", options.limit] if options.limit else []))
     if not raw or not raw["benchmarks"]:
         print("benchmarks.report: no benchmark ran, nothing was written", file=sys.stderr)
         return code or 1

@@ -121,10 +121,6 @@ def test_report_from_a_raw_file(tmp_path):
     assert report.main(["--raw", str(tmp_path / "none.json"), "--output", str(tmp_path)]) == 1
 
 
-def test_acceptance_script_is_sound_bash():
-    subprocess.run(["bash", "-n", str(ROOT / "benchmarks" / "gpu_acceptance.sh")], check=True)
-
-
 def test_smoke_without_a_gpu_says_so():
     environment = {"CUDA_VISIBLE_DEVICES": "", "PATH": "/usr/bin:/bin"}
     command = [sys.executable, "-m", "benchmarks.gpu_smoke", "--first"]

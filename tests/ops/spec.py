@@ -5,13 +5,23 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["BadInput", "Call", "OpSpec", "Sample", "all_specs", "flatten", "map_tensors"]
+__all__ = [
+    "BadInput",
+    "Call",
+    "OpSpec",
+    "Sample",
+    "all_specs",
+    "flatten",
+    "gradients",
+    "in_float32",
+    "map_tensors",
+]
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ def flatten(output: Any) -> list[Any]:
 
 
 def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """``value`` with every tensor inside tuples, lists and dicts replaced by ``change(tensor)``."""
+    """``value`` with every tensor inside tuples, lists, dicts and dataclasses replaced by ``change(tensor)``."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -114,7 +124,25 @@ def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
         return type(value)(map_tensors(item, change) for item in value)
     if isinstance(value, dict):
         return {key: map_tensors(item, change) for key, item in value.items()}
+    if is_dataclass(value):
+        return replace(value, **{f.name: map_tensors(getattr(value, f.name), change) for f in fields(value)})
     return value
+
+
+def in_float32(sample: Sample) -> Sample:
+    """The sample as a GPU takes it: its kernels have no float64."""
+    return map_tensors(sample, lambda t: t.float() if t.dtype == torch.double else t)
+
+
+def gradients(spec: OpSpec, sample: Sample, function: Callable[..., Any] | None = None) -> list[Tensor | None]:
+    """Those of a weighted sum of all outputs of ``function`` (the op), by each differentiable argument."""
+    args = list(sample.args)
+    for i in spec.differentiable:
+        args[i] = args[i].detach().clone().requires_grad_()
+    leaves = [leaf for leaf in flatten((function or spec.op)(*args, **sample.kwargs)) if leaf.requires_grad]
+    weights = [torch.linspace(0.5, 1.5, leaf.numel(), device=leaf.device).view_as(leaf) for leaf in leaves]
+    total = sum((leaf * weight).sum() for leaf, weight in zip(leaves, weights))
+    return list(torch.autograd.grad(total, [args[i] for i in spec.differentiable], allow_unused=True))
 
 
 def generator(seed: int) -> torch.Generator:

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.ops.spec import OpSpec, Sample, all_specs, flatten, map_tensors
+from tests.ops.spec import OpSpec, Sample, all_specs, flatten, gradients, in_float32, map_tensors
 
 SPECS = all_specs()
 BY_NAME = pytest.mark.parametrize("spec", SPECS, ids=[spec.name for spec in SPECS])
-DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+GPU = torch.cuda.is_available()
+DEVICES = ["cpu"] + (["cuda"] if GPU else [])
+NEEDS_GPU = pytest.mark.skipif(not GPU, reason="needs a GPU")
 SCHEMAS = Path(__file__).parents[2] / "csrc" / "library.cpp"
 
 
@@ -55,19 +57,48 @@ def test_every_op_has_a_spec():
 def test_matches_reference(spec: OpSpec, device: str):
     for seed in range(3):
         for sample in spec.samples(seed):
-            moved = map_tensors(sample.args, lambda t: t.to(device))
-            kwargs = map_tensors(sample.kwargs, lambda t: t.to(device))
-            actual = spec.op(*moved, **kwargs)
+            sample = sample if device == "cpu" else in_float32(sample)
+            actual = call(spec, map_tensors(sample, lambda t: t.to(device)))
             assert_agrees(spec, actual, spec.reference(*sample.args, **sample.kwargs))
             spec.invariants(sample, map_tensors(actual, lambda t: t.cpu()))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@BY_NAME
+def test_samples_can_go_to_a_gpu_whole(spec: OpSpec):
+    """No tensor may stay behind, hidden in an argument, and none be of a type that no GPU kernel has."""
+    for sample in [*spec.samples(0), *spec.empty(), *(spec.gradcheck() if spec.differentiable else ())]:
+        moved = map_tensors(in_float32(sample), lambda t: t.to("meta"))
+        leaves = flatten((moved.args, moved.kwargs))
+        assert all(leaf.is_meta and leaf.dtype != torch.double for leaf in leaves if isinstance(leaf, Tensor))
+        assert all(isinstance(leaf, (Tensor, int, float, str, type(None))) for leaf in leaves)
+
+
+@NEEDS_GPU
 @BY_NAME
 def test_cpu_and_cuda_agree(spec: OpSpec):
-    for sample in spec.samples(7):
-        args, kwargs = map_tensors((sample.args, sample.kwargs), lambda t: t.cuda())
-        assert_agrees(spec, spec.op(*args, **kwargs), call(spec, sample))
+    for sample in map(in_float32, [*spec.samples(7), *spec.empty()]):
+        assert_agrees(spec, call(spec, map_tensors(sample, Tensor.cuda)), call(spec, sample))
+
+
+@NEEDS_GPU
+@BY_NAME
+def test_cuda_gives_the_same_bits_again_and_for_any_layout(spec: OpSpec):
+    for sample in map(in_float32, spec.samples(6)):
+        on_gpu = map_tensors(sample, Tensor.cuda)
+        first = call(spec, on_gpu)
+        for change in (Tensor.clone, _spread, _transposed):
+            assert_same(call(spec, map_tensors(on_gpu, change)), first)
+
+
+@NEEDS_GPU
+@pytest.mark.parametrize("spec", [s for s in SPECS if s.differentiable], ids=lambda s: s.name)
+def test_gradients_of_cpu_and_cuda_agree(spec: OpSpec):
+    for sample in map(in_float32, spec.gradcheck()):
+        on_gpu = gradients(spec, map_tensors(sample, Tensor.cuda))
+        for ours, theirs in zip(on_gpu, gradients(spec, sample), strict=True):
+            assert (ours is None) == (theirs is None)
+            if ours is not None:
+                torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-4, atol=1e-6)
 
 
 def _spread(t: Tensor) -> Tensor:
@@ -143,17 +174,7 @@ def test_gradcheck(spec: OpSpec):
 @pytest.mark.parametrize("spec", [s for s in SPECS if s.differentiable], ids=lambda s: s.name)
 def test_gradient_agrees_with_autograd_of_the_reference(spec: OpSpec):
     for sample in spec.gradcheck():
-        grads = []
-        for function in (spec.op, spec.reference):
-            args = tuple(
-                arg.detach().clone().requires_grad_() if i in spec.differentiable else arg
-                for i, arg in enumerate(sample.args)
-            )
-            leaves = [leaf for leaf in flatten(function(*args, **sample.kwargs)) if leaf.requires_grad]
-            weights = [torch.linspace(0.5, 1.5, leaf.numel()).view_as(leaf) for leaf in leaves]
-            total = sum((leaf * weight).sum() for leaf, weight in zip(leaves, weights))
-            wanted = [args[i] for i in spec.differentiable]
-            grads.append(torch.autograd.grad(total, wanted, allow_unused=True))
+        grads = [gradients(spec, sample, function) for function in (spec.op, spec.reference)]
         for a, e in zip(*grads):
             zero = torch.zeros(())
             torch.testing.assert_close(a if a is not None else zero, e if e is not None else zero)

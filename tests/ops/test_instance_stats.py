@@ -7,7 +7,7 @@ import torch
 
 from tests.ops.spec import generator
 from wsis import ops
-from wsis.ops.instance_stats import instance_stats_dense
+from wsis.ops.instance_stats import _measure, _measure_at_once, instance_stats_dense
 
 
 def test_a_worked_example():
@@ -38,6 +38,29 @@ def test_the_dense_form_counts_what_does_not_fit():
     assert table.outside.tolist() == [2, 1]
     assert table.peak.tolist() == [[-1] * 3] * 2
     assert instance_stats_dense(ids, capacity=0).outside.tolist() == [5, 1]
+
+
+def test_the_way_that_a_gpu_goes_ends_at_the_same_table():
+    ids = torch.randint(0, 30, (3, 9, 11), generator=generator(0))
+    scores = torch.rand(3, 9, 11, generator=generator(1))
+    sizes = torch.tensor([[9, 11], [0, 3], [4, 5]], dtype=torch.int32)
+    for table in (None, sizes):
+        dense, want, *where = _measure(ids, scores, table)
+        small, got, *rows = _measure_at_once(ids, scores, table)
+        assert (dense.capacity, small.capacity) == (29, 256)
+        for a, e in zip(rows, where):
+            assert torch.equal(a, e)
+        for a, e in zip(got[:-1], want[:-1]):
+            assert torch.equal(a[tuple(rows)], e[tuple(where)])
+    assert _measure_at_once(torch.zeros_like(ids), None, None)[2].numel() == 0
+
+
+def test_what_the_way_of_a_gpu_has_no_room_for_goes_the_other():
+    ids = torch.ones(1, 30, 40, dtype=torch.int64)
+    for value, fits in ((1200, True), (1201, False), (-1, False)):
+        ids[0, 3, 4] = value
+        assert (_measure_at_once(ids, None, None) is not None) == fits
+    assert _measure_at_once(ids.clamp(0), torch.full(ids.shape, float("nan")), None) is None
 
 
 def test_the_dense_form_compiles_into_one_graph():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.ops.spec import flatten
 from wsis import ops
 from wsis.errors import ConfigError
 from wsis.reference.examples import EXAMPLES
@@ -39,6 +40,13 @@ def test_an_operator_that_raises_is_named(monkeypatch):
     monkeypatch.setattr(ops, "random_walk", broken)
     (check,) = [check for check in doctor.self_test() if check.op == "random_walk"]
     assert check.problem == "RuntimeError: no kernel image"
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_arguments_move_whole(name):
+    """No tensor of an example may stay behind on the CPU when a GPU is tested."""
+    moved = flatten(doctor._move(EXAMPLES[name].arguments(), "meta"))
+    assert all(leaf.is_meta for leaf in moved if isinstance(leaf, torch.Tensor))
 
 
 @pytest.mark.gpu

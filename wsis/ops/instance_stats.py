@@ -16,8 +16,9 @@ __all__ = ["DenseStats", "InstanceStats", "instance_stats", "instance_stats_dens
 _library.load()
 
 _OP = "instance_stats"
-FIRST_CAPACITY = 4096
-"""Ids an image for which room is made on a GPU before anything is known, so that one read-back suffices."""
+FIRST_CAPACITY, SMALLEST_CAPACITY = 4096, 256
+"""Ids an image for which room is made on a GPU before anything is known, so that one read-back suffices; of images
+with fewer pixels than the first as many as pixels, but not fewer than the second."""
 
 
 class InstanceStats(NamedTuple):
@@ -103,31 +104,37 @@ def instance_stats(
     )
 
 
-def _measure(
-    ids: Tensor, scores: Tensor | None, sizes: Tensor | None
-) -> tuple[DenseIds, DenseStats, Tensor, Tensor]:
-    """The dense table, and (image, column) of its rows in use.
-
-    On a GPU the table is filled before anything about the ids is known, and one read-back then tells whether
-    they were in order and how many rows there are; only ids above the first capacity cost a second round.
-    """
-    op = torch.ops.wsis.instance_stats.default
-    if ids.is_cuda and ids.numel() > 0:
-        small = DenseIds(ids.to(torch.int32), FIRST_CAPACITY, None)
-        table = DenseStats(*op(small.ids, scores, sizes, FIRST_CAPACITY))
-        used = (table.area.reshape(-1) > 0).cumsum(0)
-        finite = used.new_ones(()) if scores is None else torch.isfinite(scores).all()
-        low, high = torch.aminmax(ids.to(torch.uint8) if ids.dtype == torch.bool else ids)
-        facts = torch.stack([value.to(torch.int64) for value in (low, high, finite, used[-1])]).tolist()
-        if facts[0] >= 0 and facts[1] <= FIRST_CAPACITY and facts[2]:
-            wanted = torch.arange(1, facts[3] + 1, device=ids.device)
-            at = torch.searchsorted(used, wanted)
-            return small, table, at // FIRST_CAPACITY, at % FIRST_CAPACITY
+def _measure(ids: Tensor, scores: Tensor | None, sizes: Tensor | None) -> tuple[DenseIds, DenseStats, Tensor, Tensor]:
+    """The dense table, and (image, column) of its rows in use."""
+    found = _measure_at_once(ids, scores, sizes) if ids.is_cuda and ids.numel() > 0 else None
+    if found is not None:
+        return found
     if scores is not None:
         check_finite(_OP, "scores", scores)
     dense = dense_ids(_OP, ids)
-    table = DenseStats(*op(dense.ids, scores, sizes, dense.capacity))
+    table = DenseStats(*torch.ops.wsis.instance_stats.default(dense.ids, scores, sizes, dense.capacity))
     return dense, table, *table.area.nonzero(as_tuple=True)
+
+
+def _measure_at_once(
+    ids: Tensor, scores: Tensor | None, sizes: Tensor | None
+) -> tuple[DenseIds, DenseStats, Tensor, Tensor] | None:
+    """As :func:`_measure`, for a GPU: None where ids are too large, or something must be refused.
+
+    The table is filled before anything about the ids is known, and one read-back then tells whether they were in
+    order and how many rows there are; only ids above the first capacity cost a second round.
+    """
+    capacity = min(FIRST_CAPACITY, max(ids.shape[1] * ids.shape[2], SMALLEST_CAPACITY))
+    small = DenseIds(ids.to(torch.int32), capacity, None)
+    table = DenseStats(*torch.ops.wsis.instance_stats.default(small.ids, scores, sizes, capacity))
+    used = (table.area.reshape(-1) > 0).cumsum(0)
+    finite = used.new_ones(()) if scores is None else torch.isfinite(scores).all()
+    low, high = torch.aminmax(ids.to(torch.uint8) if ids.dtype == torch.bool else ids)
+    facts = torch.stack([value.to(torch.int64) for value in (low, high, finite, used[-1])]).tolist()
+    if facts[0] < 0 or facts[1] > capacity or not facts[2]:
+        return None
+    at = torch.searchsorted(used, torch.arange(1, facts[3] + 1, device=ids.device))
+    return small, table, at // capacity, at % capacity
 
 
 def instance_stats_dense(

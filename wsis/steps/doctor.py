@@ -125,8 +125,8 @@ def _compare(name: str, example: Example, device: str) -> Check:
 def _move(value: Any, device: str) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
-    if isinstance(value, tuple):
-        return tuple(_move(item, device) for item in value)
+    if isinstance(value, (tuple, list)):
+        return [_move(item, device) for item in value]
     if dataclasses.is_dataclass(value):
         columns = {item.name: _move(getattr(value, item.name), device) for item in dataclasses.fields(value)}
         return dataclasses.replace(value, **columns)
