@@ -1,8 +1,10 @@
 #include "common/group_pixels.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "common/parallel.h"
+#include "cpu/changes.h"
 
 namespace wsis {
 namespace {
@@ -31,32 +33,47 @@ CPU_CLONES void vote(const double* offset_y, const double* offset_x, double y, d
   vote_body(offset_y, offset_x, y, x0, count, cy, cx, id, nearest, ids);
 }
 
-// One row of one image: runs of equal component look their centres up once.
+// The same pixels and the first centre, which takes all of them, whatever its distance.
 template <class T>
-void group_row(const T* offset_y, const T* offset_x, const int32_t* foreground, const T* center_yx,
-               const int64_t* component, const int32_t* id, int32_t* ids, int64_t image, int64_t y, int64_t W,
-               int64_t N) {
+inline __attribute__((always_inline)) void begin_body(const T* RESTRICT offset_y, const T* RESTRICT offset_x, T y,
+                                                      T x0, int64_t count, T cy, T cx, T* RESTRICT nearest) {
+  for (int64_t i = 0; i < count; ++i)
+    nearest[i] = squared_distance(y + offset_y[i], x0 + static_cast<T>(static_cast<int32_t>(i)) + offset_x[i], cy, cx);
+}
+CPU_CLONES void begin_vote(const float* offset_y, const float* offset_x, float y, float x0, int64_t count, float cy,
+                           float cx, float* nearest) {
+  begin_body(offset_y, offset_x, y, x0, count, cy, cx, nearest);
+}
+CPU_CLONES void begin_vote(const double* offset_y, const double* offset_x, double y, double x0, int64_t count,
+                           double cy, double cx, double* nearest) {
+  begin_body(offset_y, offset_x, y, x0, count, cy, cx, nearest);
+}
+
+// The centres of the image being grouped: [begin, end) of the tables.
+template <class T>
+struct Centers {
+  const T* yx;
+  const int64_t* component;
+  const int32_t* id;
+  int64_t begin, end;
+};
+
+// Pixels begin .. end - 1 of row y, all of component `key`.
+template <class T>
+void group_run(const T* offset_y, const T* offset_x, const Centers<T>& centers, int64_t key, int32_t* ids, T y,
+               int64_t begin, int64_t end) {
+  const int64_t first = centers.begin + lower_bound(centers.component + centers.begin, centers.end - centers.begin, key);
+  const auto matches = [&](int64_t n) { return n < centers.end && centers.component[n] == key; };
+  std::fill(ids + begin, ids + end, matches(first) ? centers.id[first] : 0);
+  if (!matches(first) || !matches(first + 1)) return;
   T nearest[kChunk];
-  for (int64_t x = 0; x < W;) {
-    int64_t end = x + 1;
-    while (end < W && end < x + kChunk && foreground[end] == foreground[x]) ++end;
-    std::fill(ids + x, ids + end, 0);
-    if (foreground[x] != 0) {
-      const int64_t key = image_key(image, foreground[x]);
-      const int64_t first = lower_bound(component, N, key);
-      for (int64_t n = first; n < N && component[n] == key; ++n) {
-        const T cy = center_yx[2 * n], cx = center_yx[2 * n + 1];
-        if (n == first) {  // the first centre takes all, whatever its distance
-          for (int64_t i = x; i < end; ++i) {
-            nearest[i - x] = squared_distance(static_cast<T>(y) + offset_y[i], static_cast<T>(i) + offset_x[i], cy, cx);
-            ids[i] = id[n];
-          }
-          continue;
-        }
-        vote(offset_y + x, offset_x + x, static_cast<T>(y), static_cast<T>(x), end - x, cy, cx, id[n], nearest, ids + x);
-      }
-    }
-    x = end;
+  for (int64_t x = begin; x < end; x += kChunk) {
+    const int64_t count = std::min(kChunk, end - x);
+    begin_vote(offset_y + x, offset_x + x, y, static_cast<T>(x), count, centers.yx[2 * first],
+               centers.yx[2 * first + 1], nearest);
+    for (int64_t n = first + 1; matches(n); ++n)
+      vote(offset_y + x, offset_x + x, y, static_cast<T>(x), count, centers.yx[2 * n], centers.yx[2 * n + 1],
+           centers.id[n], nearest, ids + x);
   }
 }
 
@@ -66,12 +83,21 @@ template <class T>
 void group_pixels_cpu(const T* offsets, const int32_t* foreground, const T* center_yx, const int64_t* component,
                       const int32_t* id, int32_t* ids, int64_t B, int64_t H, int64_t W, int64_t N) {
   parallel_for_uneven(0, B * H, std::max<int64_t>(1, 8192 / W), [&](Pieces& pieces) {
+    std::vector<uint8_t> flags(W + kFlagPadding);
     for (int64_t begin, end; pieces.take(begin, end);)
       for (int64_t row = begin; row < end; ++row) {
         const int64_t b = row / H, y = row % H;
-        const T* offset_y = offsets + (b * 2 * H + y) * W;
-        group_row(offset_y, offset_y + H * W, foreground + row * W, center_yx, component, id, ids + row * W, b, y, W,
-                  N);
+        const Centers<T> centers{center_yx, component, id, lower_bound(component, N, image_key(b, 0)),
+                                 lower_bound(component, N, image_key(b + 1, 0))};
+        const T *offset_y = offsets + (b * 2 * H + y) * W, *offset_x = offset_y + H * W;
+        const int32_t* components = foreground + row * W;
+        for_each_run(reinterpret_cast<const uint32_t*>(components), W, flags.data(), [&](int64_t first, int64_t last) {
+          if (components[first] == 0)
+            std::fill(ids + row * W + first, ids + row * W + last, 0);
+          else
+            group_run(offset_y, offset_x, centers, image_key(b, components[first]), ids + row * W, static_cast<T>(y),
+                      first, last);
+        });
       }
   });
 }
