@@ -161,6 +161,20 @@ def test_json_and_tables(case, tmp_path):
         assert part in text
 
 
+def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path):
+    root = tmp_path / "voc"
+    for folder in ("JPEGImages", "SegmentationClass", "SegmentationObject"):
+        (root / folder).mkdir(parents=True)
+        write_png(root / folder / "x.png", np.ones((9, 9, 3) if folder == "JPEGImages" else (9, 9), np.uint8))
+    names = ("a[/b]", "[red]dog", ":cat:")
+    (root / "classes.txt").write_text("\n".join(names))
+    here = DataConfig(kind="voc", root=str(root))
+    run = write_run(tmp_path / "run[bold]", [row_of("x", boxes((9, 9), (0, 0, 9, 9, 0, 1.0)))], Categories(names))
+    text = evaluate.run(evaluate.Config(runs=(str(run),), data=here)).summary()
+    for name in (*names, "run[bold]"):
+        assert name in text
+
+
 def test_no_coco_and_other_thresholds(case):
     _, _, run = case
     config = evaluate.Config(runs=(str(run),), data=SCENES, coco="none", iou_thresholds=(0.3,), per_class=False)

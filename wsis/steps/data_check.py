@@ -132,7 +132,7 @@ class CheckResult:
     def summary(self) -> str:
         """For people: problems first, then tables; long lists are cut."""
         width = shutil.get_terminal_size((120, 24)).columns
-        console = Console(file=io.StringIO(), width=width, force_terminal=sys.stdout.isatty())
+        console = Console(file=io.StringIO(), width=width, force_terminal=sys.stdout.isatty(), emoji=False)
         self._print(console)
         return console.file.getvalue().rstrip("\n")
 

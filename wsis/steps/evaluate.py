@@ -109,7 +109,9 @@ class Result:
         if self.per_class:
             tables += [class_table(one, self.figures) for one in self.figures["runs"]]
         target = io.StringIO()
-        console = Console(file=target, width=max(100, Console().width), force_terminal=sys.stdout.isatty())
+        width = max(100, Console().width)
+        terminal = sys.stdout.isatty()
+        console = Console(file=target, width=width, force_terminal=terminal, markup=False, emoji=False)
         for table in tables:
             console.print(table)
         lines = [target.getvalue().rstrip()]
