@@ -195,6 +195,26 @@ def test_missing_folder_is_a_system_fault_naming_it(tmp_path):
         write_bytes(tmp_path / "gone" / "a", b"x")
 
 
+def test_a_device_or_a_pipe_is_written_to_and_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    link = tmp_path / "link"
+    link.symlink_to(pipe)
+    write_json(pipe, {"a": 1})
+    write_bytes(link, b"more")
+    assert os.read(reader, 100) == b'{\n "a": 1\n}\nmore'
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert files(tmp_path) == ["link", "pipe"]
+
+
+def test_json_keeps_names_that_are_no_utf8(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "a.json", {name: "\u00e9"})
+    assert json.loads((tmp_path / "a.json").read_bytes().decode("utf-8")) == {name: "\u00e9"}
+
+
 def test_long_names_get_a_short_temporary(tmp_path):
     name = "ü" * 127
     write_bytes(tmp_path / name, b"x")

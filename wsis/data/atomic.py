@@ -111,7 +111,7 @@ def make_folder(path: PathLike) -> Path:
 
 @contextlib.contextmanager
 def atomic_file(path: PathLike, needed: int | None = None) -> Iterator[IO[bytes]]:
-    """A binary file that appears at ``path`` whole or not at all.
+    """A binary file that appears at ``path`` whole or not at all; a device or pipe (``/dev/stdout``) is written to.
 
     Args:
         path: the target; its folder must exist.
@@ -123,6 +123,10 @@ def atomic_file(path: PathLike, needed: int | None = None) -> Iterator[IO[bytes]
     path = Path(path)
     temporary = _temporary(path)
     try:
+        if _is_device(path):
+            with open(path, "wb") as file:
+                yield file
+            return
         with open(temporary, "wb") as file:
             yield file
             file.flush()
@@ -164,9 +168,12 @@ def write_bytes(path: PathLike, data: bytes | bytearray | memoryview) -> None:
 
 
 def write_json(path: PathLike, value: Any, indent: int | None = 1) -> None:
-    """Write ``value`` as UTF-8 JSON; NaN and infinities are refused with ``ValueError``."""
+    """Write ``value`` as UTF-8 JSON; NaN and infinities are refused with ``ValueError``.
+
+    Lone surrogates, as file names that are no UTF-8 have, stand there as JSON's escapes.
+    """
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode("utf-8"))
+    write_bytes(path, (text + "\n").encode("utf-8", "backslashreplace"))
 
 
 def encode_png(array: np.ndarray, palette: np.ndarray | None = None) -> bytes:
@@ -247,6 +254,11 @@ def remove_stale(folder: PathLike, alone: bool = False) -> list[Path]:
                 if _remove(path):
                     removed.append(path)
     return removed
+
+
+def _is_device(path: Path) -> bool:
+    """Whether ``path`` is neither a file nor a folder: a file put in its place would take it from everyone."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _temporary(path: Path) -> Path:
