@@ -2,8 +2,8 @@
 
 jsonargparse does the typing, the ``--help`` page and the dotted names (``--data.root=PHOTOS``). What is
 added here: all mistakes are collected before anything runs, an unknown key is answered with the nearest
-known one, mistakes in a YAML file are named with file and line, and a switch takes ``true`` or ``false`` and
-nothing else.
+known one, mistakes in a YAML file are named with file and line, a switch takes ``true`` or ``false`` and
+nothing else, and ``~/`` at the start of a text is the home folder (a shell leaves that of ``--name=~/x`` alone).
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import os
+import re
 import sys
 import typing
 from collections.abc import Iterator, Sequence
@@ -25,6 +27,8 @@ from wsis.errors import ConfigError, Problem
 __all__ = ["build", "make_parser", "option_types", "parse", "read_values"]
 
 T = TypeVar("T")
+_HOME = re.compile(r"^~/")
+_HOMES = re.compile(r"""(?:^|(?<=[,\['"])|(?<=, ))~/""")
 
 
 def option_types(kind: type, prefix: str = "") -> dict[str, Any]:
@@ -211,6 +215,8 @@ def _option(types: dict[str, Any], name: str, text: str | None, place: str, prob
     if hint is bool and text.lower() not in ("true", "false"):
         problems.append(f"{place}: got {text!r}, expected true or false")
         return None
+    if hint is str or _holds_text(hint):
+        text = (_HOMES if _is_sequence(hint) else _HOME).sub(lambda _: os.path.expanduser("~/"), text)
     if _is_sequence(hint) and not text.lstrip().startswith("[") and text != "null":
         items = [item.strip() for item in text.split(",")] if text.strip() else []
         text = json.dumps(items) if _holds_text(hint) else f"[{', '.join(items)}]"
@@ -239,7 +245,7 @@ def _placeholders(parser: jsonargparse.ArgumentParser) -> list[str]:
 def _read_yaml(types: dict[str, Any], file: str, problems: list[str]) -> list[_Option]:
     """The options of a YAML file, problems named ``FILE:LINE``."""
     try:
-        tree = yaml.compose(Path(file).read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+        tree = yaml.compose(Path(file).expanduser().read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     except OSError as error:
         problems.append(f"--config {file}: {error.strerror} (working directory {Path.cwd()})")
         return []

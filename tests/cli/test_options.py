@@ -80,6 +80,20 @@ def test_texts_stay_texts():
     assert read("--words=").words == ()
 
 
+def test_home_folder_stands_for_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert read("--data.root=~/photos").data.root == "/home/me/photos"
+    assert read("--files=~/a,b, ~/c").files == ("/home/me/a", "b", "/home/me/c")
+    assert read("--data.root=a~/b").data.root == "a~/b"
+    assert read("--files=x~/a").files == ("x~/a",)
+    file = tmp_path / "run.yaml"
+    file.write_text("data:\n  root: ~/photos\nfiles: [~/a, '~/b', c~/d]\n")
+    got = read(f"--config={file}")
+    assert (got.data.root, got.files) == ("/home/me/photos", ("/home/me/a", "/home/me/b", "c~/d"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read("--config=~/run.yaml").data.root == f"{tmp_path}/photos"
+
+
 @pytest.mark.parametrize("name", ["--cam-scales", "--data.rot", "--rates", "--fl"])
 def test_unknown_option_is_answered_with_the_nearest(name):
     want = {"--cam-scales": "scales", "--data.rot": "data.root", "--rates": "rate", "--fl": "flag"}[name]
