@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -159,3 +160,23 @@ def test_sigterm_while_a_step_starts_is_a_stop(monkeypatch, capsys):
     assert cli.run_command(["label"]) == 75
     assert "the same command resumes" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("streams", "environment"),
+    [(">&-", {}), ("2>&-", {}), ("", {"PYTHONIOENCODING": "ascii"}), ("", {"PYTHONIOENCODING": "utf-8:strict"})],
+)
+def test_streams_that_are_closed_or_know_few_characters(tmp_path, streams, environment):
+    """A name that is no UTF-8 and the lines of a table reach every kind of stream."""
+    for name in (b"good.jpg", b"caf\xe9.jpg"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"")
+    (tmp_path / "tags.csv").write_text("good.jpg,a\n")
+    report = tmp_path / "report.json"
+    command = f"{sys.executable} -m wsis data check {tmp_path} --report={report} {streams}"
+    env = {**os.environ, **environment}
+    done = subprocess.run(command, shell=True, capture_output=True, timeout=60, env=env)
+    assert done.returncode == 2, done.stderr.decode("utf-8", "replace")
+    assert b"Traceback" not in done.stderr
+    (problem,) = json.loads(report.read_text(encoding="utf-8"))["problems"]
+    assert "is not valid Unicode" in problem["text"]
+    assert streams == ">&-" or b"is not valid Unicode" in done.stdout
