@@ -174,7 +174,7 @@ def test_streams_that_are_closed_or_know_few_characters(tmp_path, streams, envir
     report = tmp_path / "report.json"
     command = f"{sys.executable} -m wsis data check {tmp_path} --report={report} {streams}"
     env = {**os.environ, **environment}
-    done = subprocess.run(command, shell=True, capture_output=True, timeout=60, env=env)
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, timeout=60, env=env)
     assert done.returncode == 2, done.stderr.decode("utf-8", "replace")
     assert b"Traceback" not in done.stderr
     (problem,) = json.loads(report.read_text(encoding="utf-8"))["problems"]
