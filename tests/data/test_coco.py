@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import tracemalloc
 from pathlib import Path
@@ -9,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
+from tests.label_runs import row_of, write_run
 from wsis.data import coco, rle
 from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
 from wsis.errors import ConfigError, DataFault
-from wsis.steps import data_check
+from wsis.steps import data_check, evaluate, export
 
 SIZE = (20, 30)
 
@@ -83,6 +88,59 @@ def test_labels_and_masks(config):
     assert (semantic[3:11, 2:12] == 2).all()
 
 
+def test_crowds_neither_help_nor_harm_in_coco_ap(config, tmp_path):
+    """The same figures as the COCO tools give for the file, with a prediction that lies on the crowd."""
+    data = open_data(config)
+    crowd = data.load_crowds(1)
+    assert crowd.labels.tolist() == [0]
+    assert len(data.load_crowds(2)) == 0
+    found = []
+    for number, image in ((9, 1), (139, 2)):
+        true = data.load_instances(image)
+        for mask, label in zip(true.masks.numpy(), true.labels.tolist()):
+            code = rle.encode_mask(mask)
+            found.append((number, data.categories.ids[label], code, 0.5))
+    part = crowd.masks[0].numpy().copy()
+    part[9:] = False
+    found.append((9, 1, rle.encode_mask(part), 0.9))
+    keys = ("image_id", "category_id", "segmentation", "score")
+    rows = [dict(zip(keys, row)) for row in found]
+    for row in rows:
+        row["segmentation"] = {"size": list(SIZE), "counts": row["segmentation"]["counts"].decode()}
+    (tmp_path / "found.json").write_text(json.dumps(rows))
+    result = evaluate.run(evaluate.Config(runs=(str(tmp_path / "found.json"),), data=config, coco="pycocotools"))
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(Path(config.root) / "annotations" / "instances_val2017.json"))
+        one = COCOeval(truth, truth.loadRes(rows), "segm")
+        one.evaluate()
+        one.accumulate()
+        one.summarize()
+    assert result.figures["runs"][0]["coco"]["map"] == pytest.approx(one.stats[0])
+    assert one.stats[0] == pytest.approx(1.0)
+
+
+def test_results_call_images_by_the_numbers_of_the_file(tmp_path):
+    """An instances file whose numbers are not those in the names of its pictures."""
+    value = content()
+    numbers = {"000000000007": 9, "000000000009": 139, "000000000139": 0}
+    before = {image["id"]: numbers[image["file_name"][:-4]] for image in value["images"]}
+    for image in value["images"]:
+        image["id"] = before[image["id"]]
+    for annotation in value["annotations"]:
+        annotation["image_id"] = before[annotation["image_id"]]
+    config = write(tmp_path / "coco", value)
+    data = open_data(config)
+    rows = [row_of(data[i].id, data.load_instances(i)) for i in range(3)]
+    run = write_run(tmp_path / "run", rows, data.categories)
+    head = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(head | {"data": vars(config)}))
+    results = export.run(export.Config(run=str(run), format="coco-results")).path
+    assert [row["image_id"] for row in json.loads(results.read_text())] == [139, 0, 0]
+    (one,) = evaluate.run(evaluate.Config(runs=(str(results),), data=config)).figures["runs"]
+    assert one["voc"]["map_75"] == 1.0
+    assert one["missing"] == 1
+
+
 def test_small_blocks_give_the_same(config, monkeypatch):
     want = open_data(config)
     monkeypatch.setattr(coco, "_BLOCK", 7)
@@ -90,6 +148,15 @@ def test_small_blocks_give_the_same(config, monkeypatch):
     assert got.fingerprint() == want.fingerprint()
     for i in range(3):
         assert (got.load_semantic(i) == want.load_semantic(i)).all()
+
+
+def test_a_byte_order_mark_is_passed_over(config):
+    want = [open_data(config).load_semantic(i) for i in range(3)]
+    file = Path(config.root) / "annotations" / "instances_val2017.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    data = open_data(config)
+    for i in range(3):
+        np.testing.assert_array_equal(data.load_semantic(i), want[i])
 
 
 def test_list_and_single_split(config, tmp_path):
@@ -135,6 +202,8 @@ BAD = {
     "file twice": (broken(images=(2, "file_name", "000000000009.jpg")), r"images\[2\]\.file_name"),
     "no size": (broken(images=(0, "height", None)), r"images\[0\]: height and width are None and 30"),
     "leaves the folder": (broken(images=(0, "file_name", "../x.jpg")), "would leave the data folder"),
+    "no name": (broken(images=(0, "file_name", "/")), "is an absolute path"),
+    "a dot": (broken(images=(0, "file_name", ".")), "has the part '.'"),
     "bool id": (broken(annotations=(0, "image_id", True)), r"annotations\[0\]: image_id and category_id are True"),
     "box beside": (
         broken(annotations=(2, "bbox", [40, 3, 5, 5])),

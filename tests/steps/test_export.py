@@ -95,7 +95,25 @@ def test_numeric_ids_keep_their_number(tmp_path):
     content = read(export.run(export.Config(run=str(run))))
     assert [i["id"] for i in content["images"]] == [139, 285]
     mixed = write_run(tmp_path / "mixed", [*rows, row_of("7", boxes((4, 4)))], COCO_CATEGORIES)
-    assert [i["id"] for i in read(export.run(export.Config(run=str(mixed))))["images"]] == [1, 2, 3]
+    assert [i["id"] for i in read(export.run(export.Config(run=str(mixed))))["images"]] == [139, 285, 7]
+
+
+@pytest.mark.parametrize("names", [("7", "007"), ("COCO_train2014_07", "COCO_val2014_07"), ("7", "b")])
+def test_numbers_that_do_not_tell_images_apart_are_not_kept(tmp_path, names):
+    rows = [row_of(name, boxes((4, 4), (0, 0, 2, 2, 0, 1.0))) for name in names]
+    run = write_run(tmp_path / "run", rows, COCO_CATEGORIES)
+    assert [i["id"] for i in read(export.run(export.Config(run=str(run))))["images"]] == [1, 2]
+    path = export.run(export.Config(run=str(run), format="coco-results")).path
+    assert read_coco(path, COCO_CATEGORIES, names) == {}, "no number is taken for another image's"
+
+
+def test_numbers_of_all_lengths_come_back(tmp_path):
+    names = sorted(str(n) for n in range(8, 13))
+    rows = [row_of(name, boxes((4, 4), *[(0, 0, 2, 2, 0, 1.0)] * k)) for k, name in enumerate(names, 1)]
+    run = write_run(tmp_path / "run", rows, COCO_CATEGORIES)
+    path = export.run(export.Config(run=str(run), format="coco-results")).path
+    again = read_coco(path, COCO_CATEGORIES, names)
+    assert {name: len(rows) for name, rows in again.items()} == {name: k for k, name in enumerate(names, 1)}
 
 
 def test_names_of_2014_keep_their_number(tmp_path):

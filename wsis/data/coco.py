@@ -8,7 +8,8 @@
 
 The file is read piece by piece, as it may be larger than the memory: of an annotation only the class and its place in
 the file are kept, and masks are read from there when they are asked for. Image labels are the classes of an image's
-annotations; an image without any is labelled as empty. Crowd annotations count as labels, and are void in the masks.
+annotations; an image without any is labelled as empty. Crowd annotations count as labels, are void in the masks, and
+are handed to COCO's AP, which lets predictions cover them without harm.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ from wsis.data.tags import TagTable
 from wsis.errors import MAX_PROBLEMS, Code, ConfigError, DataFault, Problems, did_you_mean, system_fault
 from wsis.structures import Instances
 
-__all__ = ["CocoImageSet", "coco_files", "iterate_lists", "open_coco"]
+__all__ = ["CocoImageSet", "coco_files", "iterate_lists", "open_coco", "without_suffix"]
 
 _BLOCK = 1 << 20
+_MARK = b"\xef\xbb\xbf"
 _PREFIX = "instances_"
 _INFO = "image_info_"
 _LISTS = ("images", "categories", "annotations")
@@ -99,11 +101,23 @@ class CocoImageSet(FileImageSet):
     def _file(self, index: int) -> str:
         return self._table.files[self._ids[index]]
 
+    @property
+    def image_numbers(self) -> dict[int, str]:
+        """The ids of the file -> those of the set."""
+        known = set(self._ids)
+        return {number: name for number, name in self._table.names.items() if name in known}
+
     def load_instances(self, index: int) -> Instances:
+        return self._load(index, crowd=False)
+
+    def load_crowds(self, index: int) -> Instances:
+        return self._load(index, crowd=True)
+
+    def _load(self, index: int, crowd: bool) -> Instances:
         masks, labels = [], []
         size = self._table.size(self._ids[index])
-        for place, label, crowd, mask in self._masks(index, size):
-            if crowd:
+        for place, label, _, mask in self._masks(index, size, crowd):
+            if not mask.any() and crowd:
                 continue
             if not mask.any():
                 raise DataFault(Code.E_SHAPE, self._ids[index], "mask", f"{place} has no pixel")
@@ -122,10 +136,14 @@ class CocoImageSet(FileImageSet):
             semantic[mask] = IGNORE if crowd else label + 1
         return semantic
 
-    def _masks(self, index: int, size: tuple[int, int]) -> Iterator[tuple[str, int, bool, np.ndarray]]:
-        """``(place, class, crowd, mask)`` of every annotation of an image."""
+    def _masks(
+        self, index: int, size: tuple[int, int], crowd: bool | None = None
+    ) -> Iterator[tuple[str, int, bool, np.ndarray]]:
+        """``(place, class, crowd, mask)`` of every annotation of an image, or of those that are crowds or are not."""
         name = self._ids[index]
         for place, row in self._table.annotations(name):
+            if crowd is not None and bool(row.get("iscrowd")) != crowd:
+                continue
             segmentation = row.get("segmentation")
             try:
                 if isinstance(segmentation, Mapping):
@@ -233,7 +251,7 @@ def _add_image(table: _Table, row: dict[str, Any], where: str, problems: Problem
     if not isinstance(file, str) or not file:
         problems.add(f"{where}.file_name", f"got {str(file)[:60]!r}, expected the name of a picture")
         return
-    name = str(PurePosixPath(file).with_suffix(""))
+    name = without_suffix(file)
     if row["id"] in table.names:
         problems.add(f"{where}.id", f"{row['id']} stands there twice")
     elif name in table.files:
@@ -243,6 +261,12 @@ def _add_image(table: _Table, row: dict[str, Any], where: str, problems: Problem
     else:
         table.names[row["id"]], table.files[name] = name, file
         table.sizes[name], table.labels[name] = size, set()
+
+
+def without_suffix(file: str) -> str:
+    """The id of a picture by the name that a file gives it."""
+    path = PurePosixPath(file)
+    return str(path).removesuffix(path.suffix)
 
 
 def _annotation_problem(row: dict[str, Any]) -> str:
@@ -282,6 +306,7 @@ def iterate_lists(path: Path, wanted: tuple[str, ...]) -> Iterator[tuple[str, in
     scan = _Scanner(path)
     try:
         with open(path, "rb") as scan.file:
+            scan.start = 3 if scan.file.read(3) == _MARK else scan.file.seek(0)
             yield from _items(scan, wanted)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise ConfigError(f"{path}: {error.strerror}") from error

@@ -9,7 +9,7 @@ import re
 import stat
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,11 +61,14 @@ class ImageSet(Sequence):
         categories: the classes.
         notes: what a user should know (counts of images without labels, where labels came from, ...).
         own_masks: masks of all images come from elsewhere than files of the record.
+        image_numbers: the numbers by which lists of COCO results call the images -> their ids; ``None`` where only
+            numbers in the ids can tell.
     """
 
     categories: Categories
     notes: tuple[str, ...] = ()
     own_masks = False
+    image_numbers: Mapping[int, str] | None = None
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -96,6 +99,11 @@ class ImageSet(Sequence):
     def load_instances(self, index: int) -> Instances:
         """The exact masks, in the order of their ids."""
         raise NotImplementedError
+
+    def load_crowds(self, index: int) -> Instances | None:
+        """Regions with many objects of a class, which COCO's AP neither asks for nor counts against; ``None`` where
+        the data know nothing of the kind."""
+        return None
 
     def label_vector(self, index: int) -> np.ndarray:
         """``[C]`` float32, 1 where the class is present; ``DataFault`` if the labels are unknown."""

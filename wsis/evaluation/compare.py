@@ -57,16 +57,22 @@ class Found:
 
 @dataclass(frozen=True)
 class Truth:
-    """The true objects of one image: ``rles``, ``labels [M]`` and the semantic map ``[H, W]``."""
+    """The true objects of one image: ``rles``, ``labels [M]``, the semantic map ``[H, W]``, and the crowds, which only
+    COCO's AP knows."""
 
     rles: Sequence[Mapping[str, Any]]
     labels: np.ndarray
     semantic: np.ndarray
+    crowd_rles: Sequence[Mapping[str, Any]] = ()
+    crowd_labels: np.ndarray = field(default_factory=lambda: _WITHOUT)
 
     @classmethod
-    def of(cls, instances: Instances, semantic_map: np.ndarray) -> Truth:
+    def of(cls, instances: Instances, semantic_map: np.ndarray, crowds: Instances | None = None) -> Truth:
         """From masks and a semantic map."""
-        return cls(rle.encode_masks(instances.masks.numpy()), instances.labels.numpy(), semantic_map)
+        rles, labels = rle.encode_masks(instances.masks.numpy()), instances.labels.numpy()
+        if crowds is None:
+            return cls(rles, labels, semantic_map)
+        return cls(rles, labels, semantic_map, rle.encode_masks(crowds.masks.numpy()), crowds.labels.numpy())
 
 
 def masks_of(rles: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> np.ndarray:
@@ -155,8 +161,11 @@ class Comparison:
             return
         self.voc.add(ready.iou, found.labels, found.scores, truth.labels)
         if self.coco is not None:
+            true = [*truth.rles, *truth.crowd_rles]
+            labels = np.concatenate((truth.labels, truth.crowd_labels))
+            crowd = np.arange(len(true)) >= len(truth.rles)
             size = truth.semantic.shape
-            self.coco.add(found.rles, found.labels, found.scores, truth.rles, truth.labels, size=size)
+            self.coco.add(found.rles, found.labels, found.scores, true, labels, crowd, size=size)
 
     def result(self) -> dict[str, Any]:
         """``voc``, ``semantic`` and ``coco``: what the three protocols return (``None`` where left out)."""

@@ -6,9 +6,12 @@ reference begins anew for each image), and category ids come from the data set's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from wsis.data.artifacts import atomic_file
 from wsis.data.categories import Categories
@@ -39,7 +42,7 @@ def write_coco(rows: Rows, categories: Categories, output: Path, options: Export
     that were skipped are not in it; images without instances are.
     """
     written = Written(output)
-    numbered = _numbered(rows)
+    numbered = _numbered(rows, options.image_numbers)
     with atomic_file(output) as file:
         head = {"info": options.about, "licenses": [], "categories": _categories(categories)}
         file.write(dump(head)[:-1] + b',\n"images":[')
@@ -53,7 +56,7 @@ def write_coco(rows: Rows, categories: Categories, output: Path, options: Export
 def write_coco_results(rows: Rows, categories: Categories, output: Path, options: ExportOptions) -> Written:
     """Write the list of results that COCO's evaluation reads: image, category, RLE, score."""
     written = Written(output)
-    numbered = _numbered(rows)
+    numbered = _numbered(rows, options.image_numbers)
     written.images = sum(1 for _ in numbered(written))
     keys = ("image_id", "category_id", "segmentation", "score")
     with atomic_file(output) as file:
@@ -64,18 +67,23 @@ def write_coco_results(rows: Rows, categories: Categories, output: Path, options
     return written
 
 
-def _numbered(rows: Rows):
+def _numbered(rows: Rows, given: Mapping[str, int] | None):
     """A function that walks the labelled rows with their image numbers.
 
-    Ids that are all numbers of one length (``000000000139`` or ``COCO_val2014_000000000139``, as COCO's are) keep
-    their number; else images count from 1.
+    Those of the data set, where it has its own; ids that are all different numbers (``17``, ``000000000139`` or
+    ``COCO_val2014_000000000139``, as COCO's are) keep their number; else images count from 1.
     """
-    lengths = {number and number[1] for number in (coco_number(row.image_id) for row in labelled(rows()))}
-    keep = len(lengths) == 1 and None not in lengths
+    number_of = coco_number if given is None else given.get
+    numbers, keep = array("Q"), True
+    for row in labelled(rows()):
+        number = number_of(row.image_id)
+        keep = keep and number is not None and 0 <= number < 1 << 63
+        numbers.append(number if keep else 0)
+    keep = keep and len(np.unique(numbers)) == len(numbers)
 
     def walk(written: Written | None = None) -> Iterator[tuple[int, Row]]:
         for position, row in enumerate(labelled(rows(), written), start=1):
-            yield (coco_number(row.image_id)[0] if keep else position), row
+            yield (number_of(row.image_id) if keep else position), row
 
     return walk
 

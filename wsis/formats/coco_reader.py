@@ -6,11 +6,12 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from wsis.data import rle
 from wsis.data.categories import Categories
+from wsis.data.coco import without_suffix
 from wsis.errors import Code, ConfigError, DataFault, Problems, system_fault
 from wsis.formats.common import coco_number
 
@@ -44,11 +45,20 @@ class CocoRows:
             raise DataFault(Code.E_RANGE, self.name, "prediction", text) from error
 
 
-def read_coco(path: Path, categories: Categories, image_ids: Collection[str]) -> dict[str, CocoRows]:
+def read_coco(
+    path: Path, categories: Categories, image_ids: Collection[str], numbers: Mapping[int, str] | None = None
+) -> dict[str, CocoRows]:
     """Rows by image id of the data.
 
     Images are known by their file name without suffix (with or without folders), or, in a list of results, by
     ``image_id`` as a text or a number; categories by name, or by number where the file has no table.
+
+    Args:
+        path: the file.
+        categories: the classes of the data.
+        image_ids: the images of the data.
+        numbers: what the numbers in a list of results mean; ``None``: the numbers that the ids are, where all ids are
+            different ones (see :func:`wsis.formats.common.coco_number`).
 
     Raises:
         ConfigError: not JSON, NaN, wrong types, dangling or unknown ids; every problem with its place, as in
@@ -57,7 +67,7 @@ def read_coco(path: Path, categories: Categories, image_ids: Collection[str]) ->
     """
     content = _load(path)
     problems = Problems()
-    names = _Names(image_ids)
+    names = _Names(image_ids, numbers)
     if isinstance(content, Mapping):
         rows, prefix = content.get("annotations"), "annotations"
         images = _image_table(content.get("images"), names, problems, path)
@@ -79,14 +89,16 @@ def read_coco(path: Path, categories: Categories, image_ids: Collection[str]) ->
 class _Names:
     """Image ids of the data by everything that a file may call them."""
 
-    def __init__(self, image_ids: Collection[str]):
+    def __init__(self, image_ids: Collection[str], numbers: Mapping[int, str] | None):
         self.exact = {name: name for name in image_ids}
         self.short: dict[str, str | None] = {}
         for name in image_ids:
             stem = name.rsplit("/", 1)[-1]
             self.short[stem] = None if stem in self.short else name
-        numbers = ((coco_number(name), name) for name in image_ids)
-        self.numbers = {number[0]: name for number, name in numbers if number}
+        if numbers is None:
+            numbers = {coco_number(name): name for name in image_ids}
+            numbers = {} if None in numbers or len(numbers) < len(image_ids) else numbers
+        self.numbers = numbers
 
     def find(self, key: Any) -> str | None:
         """The data's id for a file's image id or file name (without suffix)."""
@@ -131,7 +143,7 @@ def _image_table(images: Any, names: _Names, problems: Problems, path: Path) -> 
         if image["id"] in table:
             problems.add(f"{place}.id", f"{image['id']!r} stands there twice")
         file = image.get("file_name")
-        stem = str(PurePosixPath(file).with_suffix("")) if isinstance(file, str) and file else image["id"]
+        stem = without_suffix(file) if isinstance(file, str) and file else image["id"]
         table[image["id"]] = names.find(stem)
     return table
 

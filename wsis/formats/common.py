@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -54,6 +54,7 @@ class ExportOptions:
         tolerance: how far a polygon may lie from the border of its mask, in pixels.
         pictures: folder to which the files of the rows are relative; ``None`` = not known.
         image_url: what stands before a picture's name where a program wants an address.
+        image_numbers: of a data set that numbers its images itself, the number of each id.
     """
 
     min_score: float = 1e-5
@@ -63,6 +64,7 @@ class ExportOptions:
     tolerance: float = 0.75
     pictures: Path | None = None
     image_url: str = "/data/local-files/?d="
+    image_numbers: Mapping[str, int] | None = None
 
 
 @dataclass
@@ -131,11 +133,11 @@ def painted(row: Row, positions: list[int]) -> tuple[np.ndarray, np.ndarray]:
     return objects, semantic
 
 
-def coco_number(image_id: str) -> tuple[int, int] | None:
-    """The number that an id in COCO's manner stands for, and its digits: ``000000000139`` or
-    ``COCO_val2014_000000000139``; None for other ids."""
+def coco_number(image_id: str) -> int | None:
+    """The number that an id in COCO's manner stands for: ``000000000139`` or ``COCO_val2014_000000000139``; None for
+    other ids."""
     found = _COCO_NAME.fullmatch(image_id)
-    return (int(found[1]), len(found[1])) if found else None
+    return int(found[1]) if found else None
 
 
 def file_name(row: Row) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from wsis.data.image_set import instances_from_maps
 from wsis.data.images import read_index_map
 from wsis.errors import ConfigError
 from wsis.evaluation.compare import Found
-from wsis.formats.coco_reader import read_coco
+from wsis.formats.coco_reader import CocoRows, read_coco
 from wsis.runtime.shards import Row, iterate_rows, run_categories
 
 __all__ = ["Source", "open_source"]
@@ -49,6 +49,7 @@ def open_source(
     categories: Categories,
     image_ids: Collection[str],
     *,
+    image_numbers: Mapping[int, str] | None = None,
     semantic: str | Path = "",
     incomplete: bool = False,
 ) -> Source:
@@ -59,6 +60,7 @@ def open_source(
             ``SegmentationClass`` and perhaps ``SegmentationObject``; folder of semantic PNG maps.
         categories: the classes of the ground truth; those of the predictions must be the same.
         image_ids: the images of the ground truth.
+        image_numbers: by which a list of results may call them (see :class:`wsis.data.image_set.ImageSet`).
         semantic: folder of semantic PNG maps that belong to a label run or a COCO file.
         incomplete: take an unfinished label run as far as it is.
 
@@ -72,7 +74,7 @@ def open_source(
     elif path.is_dir():
         source = _maps(path, categories)
     elif path.is_file():
-        source = _coco(path, categories, image_ids, maps)
+        source = _coco(path, read_coco(path, categories, image_ids, image_numbers), maps)
     else:
         raise ConfigError(f"{path} does not exist; expected a label run, a COCO json file or a folder of PNGs")
     if source.ids is not None and not set(source.ids) & set(image_ids):
@@ -137,9 +139,7 @@ def _maps(path: Path, categories: Categories) -> Source:
     return Source(path.name, path, "png maps", find)
 
 
-def _coco(path: Path, categories: Categories, image_ids: Collection[str], maps: Callable | None) -> Source:
-    table = read_coco(path, categories, image_ids)
-
+def _coco(path: Path, table: Mapping[str, CocoRows], maps: Callable | None) -> Source:
     def find(image_id: str, size: tuple[int, int]) -> Found | None:
         rows = table.get(image_id)
         if rows is None:

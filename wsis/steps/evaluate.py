@@ -162,7 +162,7 @@ def compare_image(
     data: ImageSet, index: int, name: str, sources: Sequence[Source], comparisons: Sequence[Comparison]
 ) -> None:
     """Count one image for every source; after a ``DataFault`` it is counted for none."""
-    truth = Truth.of(data.load_instances(index), data.load_semantic(index))
+    truth = Truth.of(data.load_instances(index), data.load_semantic(index), data.load_crowds(index))
     size = truth.semantic.shape
     ready = [
         comparison.prepare(source.find(name, size), truth, name) for source, comparison in zip(sources, comparisons)
@@ -222,8 +222,9 @@ def _open(config: Config, data: ImageSet, ids: list[str]) -> list[Source]:
     known = set(ids)
     for k, path in enumerate(config.runs):
         maps = config.semantic[k] if config.semantic else ""
+        options = {"image_numbers": data.image_numbers, "semantic": maps, "incomplete": config.incomplete}
         try:
-            sources.append(open_source(path, data.categories, known, semantic=maps, incomplete=config.incomplete))
+            sources.append(open_source(path, data.categories, known, **options))
         except ConfigError as error:
             problems.extend(error)
     problems.raise_if_any()

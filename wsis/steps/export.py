@@ -12,9 +12,11 @@ from pathlib import Path
 
 import wsis
 from wsis.data.artifacts import RunFolder, make_folder
+from wsis.data.coco import coco_files
+from wsis.data.dataset import open_data
 from wsis.errors import ConfigError, Problems, did_you_mean
 from wsis.formats import WRITERS, ExportOptions, Written
-from wsis.runtime.shards import iterate_rows, run_categories
+from wsis.runtime.shards import iterate_rows, run_categories, run_data
 
 __all__ = ["Config", "Result", "run"]
 
@@ -120,7 +122,14 @@ def run(config: Config) -> Result:
     }
     pictures = Path(config.pictures) if config.pictures else None
     options = ExportOptions(
-        config.min_score, config.many_objects, about, config.shape, config.tolerance, pictures, config.image_url
+        min_score=config.min_score,
+        many_objects=config.many_objects,
+        about=about,
+        shape=config.shape,
+        tolerance=config.tolerance,
+        pictures=pictures,
+        image_url=config.image_url,
+        image_numbers=_image_numbers(folder) if config.format == "coco-results" else None,
     )
 
     def rows():
@@ -128,6 +137,20 @@ def run(config: Config) -> Result:
 
     written: Written = WRITERS[config.format](rows, categories, output, options)
     return Result(output, config.format, written.images, written.instances, written.dropped, written.skipped)
+
+
+def _image_numbers(folder: Path) -> dict[str, int] | None:
+    """The numbers of the instances file whose images were labelled, by id; ``None`` if it was no such file.
+
+    Raises:
+        ConfigError: the data are no longer there, and a server would not know the images by other numbers.
+    """
+    said = RunFolder.read(folder).get("data") or {}
+    root = Path(said.get("root") or ".")
+    if said.get("kind") not in ("auto", "coco") or (said["kind"] == "auto" and not coco_files(root)):
+        return None
+    numbers = open_data(run_data(folder)).image_numbers
+    return None if numbers is None else {name: number for number, name in numbers.items()}
 
 
 def _output(config: Config, folder: Path) -> Path:

@@ -220,7 +220,7 @@ def _check(config: Config) -> tuple[ImageSet, Source]:
         problems.add("true_masks", f"not every image of {config.data.root} has masks; give a split that has")
     if config.labels and data is not None:
         with problems.collecting():
-            source = open_source(config.labels, data.categories, set(data.ids))
+            source = open_source(config.labels, data.categories, set(data.ids), image_numbers=data.image_numbers)
     problems.raise_if_any()
     return data, source
 
