@@ -25,6 +25,8 @@ Inputs checked(const Tensor& ids, const Tensor& key, const Tensor& label, const 
   WSIS_CHECK(kOp, reach >= 0 && bell.numel() == 2 * reach * reach + 1 && bell.scalar_type() == ScalarType::Float,
              "bell must be [2 reach^2 + 1] float32");
   WSIS_CHECK(kOp, ids.size(2) < (int64_t(1) << 30), "ids must be less than 2^30 wide");
+  WSIS_CHECK(kOp, ids.size(1) == 0 || ids.size(2) <= INT32_MAX / ids.size(1),
+             "ids must have fewer than 2^31 pixels an image");
   WSIS_CHECK(kOp, num_classes >= 0, "num_classes must not be negative");
   return {dense(ids),       dense(key),  dense(label),
           dense(score),     dense(center_yx), dense(bell),

@@ -55,6 +55,7 @@ Tensor group_pixels_on_cuda(const Tensor& offsets, const Tensor& foreground, con
   const int64_t B = off.size(0), H = off.size(2), W = off.size(3), N = name.numel();
   Tensor ids = new_empty(off, {B, H, W}, ScalarType::Int);
   if (ids.numel() == 0) return ids;
+  WSIS_CHECK(kOp, W <= INT32_MAX / H, "offsets must have fewer than 2^31 pixels an image");
   check_cuda(kOp,
              group_pixels_cuda(in_ptr<float>(off), in_ptr<int32_t>(fg), in_ptr<float>(yx), in_ptr<int64_t>(key),
                                in_ptr<int32_t>(name), out_ptr<int32_t>(ids), B, H, W, N, current_stream(off)),

@@ -48,7 +48,7 @@ Tensor peak_mask_on_cuda(const Tensor& heatmap, const std::optional<Tensor>& ids
   const int64_t B = heat.size(0), C = heat.size(1), H = heat.size(2), W = heat.size(3);
   Tensor mask = new_empty(heat, {B, C, H, W}, ScalarType::Bool);
   if (mask.numel() == 0) return mask;
-  WSIS_CHECK(kOp, B * C * H * ((W + 255) / 256) <= 2147483647, "heatmap is too large for one launch");
+  WSIS_CHECK(kOp, W <= INT32_MAX / H, "heatmap must have fewer than 2^31 pixels a plane");
   Tensor scratch = new_empty(heat, {ids ? 0 : heat.numel()}, ScalarType::Float);
   check_cuda(kOp,
              peak_mask_cuda(in_ptr<float>(heat), in_ptr<int32_t>(confine), out_ptr<uint8_t>(mask),

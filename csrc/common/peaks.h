@@ -28,9 +28,8 @@ HOST_DEVICE bool highest_of_component(const T* heat, const int32_t* ids, int64_t
                                       int64_t reach) {
   const T height = heat[y * W + x];
   const int32_t id = ids[y * W + x];
-  const int64_t steps[2] = {1, reach};
   for (int pass = reach > 1 ? 0 : 1; pass < 2; ++pass) {
-    const int64_t r = steps[pass];
+    const int64_t r = pass == 0 ? 1 : reach;
     const int64_t top = y > r ? y - r : 0, bottom = y + r < H ? y + r : H - 1;
     const int64_t left = x > r ? x - r : 0, right = x + r < W ? x + r : W - 1;
     for (int64_t v = top; v <= bottom; ++v)

@@ -1,5 +1,5 @@
 #include "common/center_target.h"
-#include "common/cuda_launch.h"
+#include "cuda/planes.h"
 
 namespace wsis {
 namespace {
@@ -16,8 +16,10 @@ __global__ void __launch_bounds__(kBlock)
   const int64_t width = window.right - window.left + 1, height = window.bottom - window.top + 1;
   if (width <= 0 || height <= 0 || label[m] < 0 || label[m] >= shape.C) return;
   float* heat = center + ((key[m] >> 32) * shape.C + label[m]) * shape.H * shape.W;
-  for (int64_t i = threadIdx.x; i < width * height; i += kBlock) {
-    const int64_t y = window.top + i / width, x = window.left + i % width;
+  // A window is at most 2 reach + 1 = 603 pixels wide and high.
+  for (uint32_t i = threadIdx.x; i < static_cast<uint32_t>(width * height); i += kBlock) {
+    const Place place = place_of(i, width);
+    const int64_t y = window.top + place.y, x = window.left + place.x;
     const float value = bell[(y - cy) * (y - cy) + (x - cx) * (x - cx)];
     atomicMax(reinterpret_cast<int*>(heat + y * shape.W + x), __float_as_int(value));
   }
@@ -28,10 +30,10 @@ __global__ void __launch_bounds__(kBlock)
     pixel_target_kernel(const int32_t* RESTRICT ids, const int64_t* RESTRICT key, const float* RESTRICT score,
                         const int64_t* RESTRICT center_yx, float* RESTRICT offset, float* RESTRICT weight,
                         CenterTargetShape shape) {
-  const int64_t total = shape.B * shape.H * shape.W;
-  for (int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x; i < total; i += int64_t(gridDim.x) * kBlock)
-    pixel_target(i / (shape.H * shape.W), i / shape.W % shape.H, i % shape.W, ids, key, score, center_yx, offset,
-                 weight, shape);
+  const PlanePixel pixel = pixel_of_thread(shape.H * shape.W, kBlock);
+  if (pixel.index >= shape.H * shape.W) return;
+  const Place place = place_of(pixel.index, shape.W);
+  pixel_target(pixel.plane, place.y, place.x, ids, key, score, center_yx, offset, weight, shape);
 }
 
 }  // namespace
@@ -45,8 +47,8 @@ int center_target_cuda(const int32_t* ids, const int64_t* key, const int64_t* la
                                  center_yx, bell, center, shape);
     if (code) return code;
   }
-  return CUDA_LAUNCH(pixel_target_kernel, dim3(grid_for(shape.B * shape.H * shape.W, kBlock)), dim3(kBlock), 0, s, ids,
-                     key, score, center_yx, offset, weight, shape);
+  return CUDA_LAUNCH(pixel_target_kernel, dim3(plane_grid(shape.B, shape.H * shape.W, kBlock)), dim3(kBlock), 0, s,
+                     ids, key, score, center_yx, offset, weight, shape);
 }
 
 }  // namespace wsis

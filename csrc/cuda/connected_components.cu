@@ -1,6 +1,7 @@
 // Union-find on pixels (after Playne and Hawick 2018, and Hennequin, Lacassagne, Cabaret and Meunier 2018 for the runs
 // within a warp), for any number of labels: neighbours join where their labels are equal.
 #include "common/connected_components.h"
+#include "cuda/planes.h"
 #include "cuda/scan.h"
 
 namespace wsis {
@@ -20,15 +21,15 @@ struct ChunkView {
   int64_t b, first, pixels, W, height, width;
 
   __device__ ChunkView(const ComponentProblem<T>& p, int32_t* parents) {
-    const int64_t chunks = component_chunks(p.H, p.W), image = int64_t(blockIdx.x) / chunks;
-    b = image;
     pixels = p.H * p.W;
-    first = (int64_t(blockIdx.x) - image * chunks) * kComponentChunk;
-    labels = p.labels + image * pixels;
-    parent = parents + image * pixels;
+    const PlanePixel pixel = pixel_of_thread(pixels, kBlock, kRounds);
+    b = pixel.plane;
+    first = pixel.index - threadIdx.x;
+    labels = p.labels + b * pixels;
+    parent = parents + b * pixels;
     W = p.W;
-    height = p.sizes ? p.sizes[2 * image] : p.H;
-    width = p.sizes ? p.sizes[2 * image + 1] : p.W;
+    height = p.sizes ? p.sizes[2 * b] : p.H;
+    width = p.sizes ? p.sizes[2 * b + 1] : p.W;
   }
 };
 
@@ -63,7 +64,7 @@ __global__ void __launch_bounds__(kBlock) link_runs_kernel(const ComponentProble
   const int lane = threadIdx.x & 31;
   for (int round = 0; round < kRounds; ++round) {
     const int64_t i = view.first + round * kBlock + threadIdx.x;
-    const int64_t y = i / view.W, x = i - y * view.W;
+    const auto [y, x] = place_of(static_cast<uint32_t>(i), view.W);
     const bool inside = y < view.height && x < view.width;
     const T label = inside ? view.labels[i] : T(0);
     const bool active = inside && !p.is_background(label);
@@ -81,7 +82,7 @@ __global__ void __launch_bounds__(kBlock) join_rows_kernel(const ComponentProble
   const ChunkView<T> view(p, parents);
   for (int round = 0; round < kRounds; ++round) {
     const int64_t i = view.first + round * kBlock + threadIdx.x;
-    const int64_t y = i / view.W, x = i - y * view.W;
+    const auto [y, x] = place_of(static_cast<uint32_t>(i), view.W);
     if (y == 0 || y >= view.height || x >= view.width) continue;
     const T* here = view.labels + i;
     const T* above = here - view.W;
@@ -158,7 +159,7 @@ template <class T>
 int connected_components_cuda(const ComponentProblem<T>& p, const ComponentScratch& scratch, void* stream) {
   const auto s = static_cast<cudaStream_t>(stream);
   const int64_t chunks = p.B * component_chunks(p.H, p.W);
-  const dim3 grid(static_cast<unsigned>(chunks)), block(kBlock);
+  const dim3 grid(plane_grid(p.B, p.H * p.W, kComponentChunk)), block(kBlock);
   int32_t* parent = scratch.parent;
   if (int code = CUDA_LAUNCH(link_runs_kernel<T>, grid, block, 0, s, p, parent)) return code;
   if (int code = CUDA_LAUNCH(join_rows_kernel<T>, grid, block, 0, s, p, parent)) return code;

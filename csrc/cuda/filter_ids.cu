@@ -1,67 +1,71 @@
-#include "common/cuda_launch.h"
 #include "common/filter_ids.h"
+#include "cuda/planes.h"
 
 namespace wsis {
 namespace {
 
 constexpr int kBlock = 256;
-constexpr int kRun = 16;         // pixels of one thread, so that large components cost few atomics
-constexpr int kScanBlock = 512;  // threads that number one image
+constexpr unsigned kFullWarp = 0xffffffffu;
+constexpr int kScanBlock = 1024;  // threads that number one image
+constexpr int kScanWarps = kScanBlock / 32;
+constexpr int kAhead = 8;  // loads of a thread under way at once, or the table would be waited for word by word
 
-// ids: [B, plane], table: [B, plane + 1]. One thread counts kRun neighbours, one atomic addition for each run of equal
-// ids; sums of integers do not depend on their order.
+// ids: [B, plane], table: [B, plane + 1]. One thread, one pixel, one atomic addition for each run of equal ids within a
+// warp; sums of integers do not depend on their order.
 __global__ void __launch_bounds__(kBlock)
-    count_areas_kernel(const int32_t* RESTRICT ids, int32_t* RESTRICT table, int64_t B, int64_t plane) {
-  const int64_t strips = (plane + kRun - 1) / kRun;
-  for (int64_t k = int64_t(blockIdx.x) * kBlock + threadIdx.x; k < B * strips; k += int64_t(gridDim.x) * kBlock) {
-    const int64_t b = k / strips, first = k % strips * kRun;
-    const int64_t last = first + kRun < plane ? first + kRun : plane;
-    const int32_t* from = ids + b * plane;
-    int32_t id = 0, area = 0;
-    for (int64_t i = first; i <= last; ++i) {
-      const int32_t next = i < last ? from[i] : -1;
-      if (i > first && next == id) {
-        ++area;
-        continue;
-      }
-      if (i > first && is_named(id, plane)) atomicAdd(table + b * (plane + 1) + id, area);
-      id = next;
-      area = 1;
-    }
-  }
+    count_areas_kernel(const int32_t* RESTRICT ids, int32_t* RESTRICT table, int64_t plane) {
+  const PlanePixel pixel = pixel_of_thread(plane, kBlock);
+  const int lane = threadIdx.x & 31;
+  const int32_t id = pixel.index < plane ? ids[pixel.plane * plane + pixel.index] : 0;
+  const int32_t left = __shfl_up_sync(kFullWarp, id, 1);
+  const unsigned starts = __ballot_sync(kFullWarp, lane == 0 || left != id);
+  if (!(starts >> lane & 1) || !is_named(id, plane)) return;
+  const unsigned later = starts & ~(kFullWarp >> (31 - lane));
+  const int end = later ? __ffs(static_cast<int>(later)) - 1 : 32;
+  atomicAdd(table + pixel.plane * (plane + 1) + id, end - lane);
 }
 
-// table: [B, plane + 1] areas -> new ids, 0 where the area does not fit; counts: [B]. One block, one image: every
-// thread counts its own stretch of the table, one thread adds the stretches up, then each numbers its own.
+// table: [B, plane + 1] areas -> new ids, 0 where the area does not fit; counts: [B]. One block, one image: every warp
+// counts its own stretch of the table, and numbers it from the sum of those before.
 __global__ void __launch_bounds__(kScanBlock)
-    number_kernel(int32_t* RESTRICT table, int32_t* RESTRICT counts, int64_t plane, int64_t low, int64_t high) {
-  DYN_SHARED(int32_t, before);  // [kScanBlock]
+    number_kernel(int32_t* table, int32_t* RESTRICT counts, int64_t plane, int64_t low, int64_t high) {
+  DYN_SHARED(int32_t, found);  // [kScanWarps]
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   int32_t* row = table + int64_t(blockIdx.x) * (plane + 1);
-  const int64_t stretch = (plane + kScanBlock) / kScanBlock, begin = int64_t(threadIdx.x) * stretch;
-  const int64_t end = begin + stretch < plane + 1 ? begin + stretch : plane + 1;
+  const auto entries = static_cast<uint32_t>(plane + 1);
+  const uint32_t stretch = (entries + kScanBlock - 1) / kScanBlock * 32, begin = warp * stretch;
+  const uint32_t end = begin + stretch < entries ? begin + stretch : entries;
   int32_t mine = 0;
-  for (int64_t i = begin; i < end; ++i) mine += area_fits(row[i], low, high) ? 1 : 0;
-  before[threadIdx.x] = mine;
+  for (uint32_t i = begin + lane; i < end; i += 32) mine += area_fits(row[i], low, high) ? 1 : 0;
+  mine = __reduce_add_sync(kFullWarp, mine);
+  if (lane == 0) found[warp] = mine;
   __syncthreads();
-  if (threadIdx.x == 0) {
-    int32_t sum = 0;
-    for (int k = 0; k < kScanBlock; ++k) {
-      const int32_t here = before[k];
-      before[k] = sum;
-      sum += here;
-    }
-    counts[blockIdx.x] = sum;
+  int32_t before = 0, total = 0;
+  for (int w = 0; w < kScanWarps; ++w) {
+    if (w == warp) before = total;
+    total += found[w];
   }
-  __syncthreads();
-  int32_t next = before[threadIdx.x];
-  for (int64_t i = begin; i < end; ++i) row[i] = area_fits(row[i], low, high) ? ++next : 0;
+  if (threadIdx.x == 0) counts[blockIdx.x] = total;
+  for (uint32_t base = begin; base < end; base += 32 * kAhead) {
+    int32_t area[kAhead];
+    for (int k = 0; k < kAhead; ++k) area[k] = base + 32 * k + lane < end ? row[base + 32 * k + lane] : 0;
+    for (int k = 0; k < kAhead; ++k) {
+      const unsigned kept = __ballot_sync(kFullWarp, area_fits(area[k], low, high));
+      const int32_t name = before + __popc(kept & (kFullWarp >> (31 - lane)));
+      if (base + 32 * k + lane < end) row[base + 32 * k + lane] = kept >> lane & 1 ? name : 0;
+      before += __popc(kept);
+    }
+  }
 }
 
 // ids, kept: [B, plane]. One thread, one pixel.
 __global__ void __launch_bounds__(kBlock) rename_kernel(const int32_t* RESTRICT ids, const int32_t* RESTRICT table,
-                                                        int32_t* RESTRICT kept, int64_t total, int64_t plane) {
-  for (int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x; i < total; i += int64_t(gridDim.x) * kBlock)
-    kept[i] = is_named(ids[i], plane) ? table[i / plane * (plane + 1) + ids[i]] : 0;
+                                                        int32_t* RESTRICT kept, int64_t plane) {
+  const PlanePixel pixel = pixel_of_thread(plane, kBlock);
+  if (pixel.index >= plane) return;
+  const int64_t i = pixel.plane * plane + pixel.index;
+  const int32_t id = ids[i];
+  kept[i] = is_named(id, plane) ? table[pixel.plane * (plane + 1) + id] : 0;
 }
 
 }  // namespace
@@ -69,15 +73,13 @@ __global__ void __launch_bounds__(kBlock) rename_kernel(const int32_t* RESTRICT 
 int filter_ids_cuda(const int32_t* ids, int32_t* table, int32_t* kept, int32_t* counts, int64_t B, int64_t plane,
                     int64_t low, int64_t high, void* stream) {
   const auto on = static_cast<cudaStream_t>(stream);
-  const int64_t strips = (plane + kRun - 1) / kRun;
-  int code = CUDA_LAUNCH(count_areas_kernel, dim3(grid_for(B * strips, kBlock)), dim3(kBlock), 0, on, ids, table, B,
-                         plane);
+  const dim3 grid(plane_grid(B, plane, kBlock));
+  int code = CUDA_LAUNCH(count_areas_kernel, grid, dim3(kBlock), 0, on, ids, table, plane);
   if (code != 0) return code;
-  code = CUDA_LAUNCH(number_kernel, dim3(static_cast<unsigned>(B)), dim3(kScanBlock), kScanBlock * sizeof(int32_t), on,
+  code = CUDA_LAUNCH(number_kernel, dim3(static_cast<unsigned>(B)), dim3(kScanBlock), kScanWarps * sizeof(int32_t), on,
                      table, counts, plane, low, high);
   if (code != 0) return code;
-  return CUDA_LAUNCH(rename_kernel, dim3(grid_for(B * plane, kBlock)), dim3(kBlock), 0, on, ids, table, kept, B * plane,
-                     plane);
+  return CUDA_LAUNCH(rename_kernel, grid, dim3(kBlock), 0, on, ids, table, kept, plane);
 }
 
 }  // namespace wsis

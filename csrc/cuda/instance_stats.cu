@@ -2,8 +2,8 @@
 // shuffles, so one atomic per run and quantity remains. All atomics are on integers, hence exact and in no order:
 // maxima as an order-preserving key with the position below it, sums of scores in fixed point with a scale of their own
 // for every instance. The outputs themselves serve as accumulators and are decoded in place at the end.
-#include "common/cuda_launch.h"
 #include "common/instance_stats.h"
+#include "cuda/planes.h"
 
 namespace wsis {
 namespace {
@@ -38,12 +38,14 @@ struct RunView {
   bool outside;  // the id fits no row
 
   __device__ explicit RunView(const StatsProblem<float>& p) {
-    const int64_t pixels = p.H * p.W, blocks = (pixels + kBlock - 1) / kBlock;
+    const int64_t pixels = p.H * p.W;
     const int lane = threadIdx.x & 31;
-    b = int64_t(blockIdx.x) / blocks;
-    i = (int64_t(blockIdx.x) - b * blocks) * kBlock + threadIdx.x;
-    y = i / p.W;
-    x = i - y * p.W;
+    const PlanePixel pixel = pixel_of_thread(pixels, kBlock);
+    const Place place = place_of(pixel.index, p.W);
+    b = pixel.plane;
+    i = pixel.index;
+    y = place.y;
+    x = place.x;
     const bool inside = y < (p.sizes ? p.sizes[2 * b] : p.H) && x < (p.sizes ? p.sizes[2 * b + 1] : p.W);
     const int32_t id = inside ? p.ids[b * pixels + i] : 0;
     outside = id < 0 || id > p.capacity;
@@ -134,13 +136,14 @@ __global__ void __launch_bounds__(kBlock) decode_rows_kernel(const StatsProblem<
 
 int instance_stats_cuda(const StatsProblem<float>& p, void* stream) {
   const auto s = static_cast<cudaStream_t>(stream);
-  const int64_t rows = p.B * p.capacity, blocks = p.B * ((p.H * p.W + kBlock - 1) / kBlock);
-  const dim3 row_grid(grid_for(rows > p.B ? rows : p.B, kBlock)), pixel_grid(static_cast<unsigned>(blocks));
+  const int64_t rows = p.B * p.capacity;
+  const bool pixels = p.H * p.W > 0;
+  const dim3 row_grid(grid_for(rows > p.B ? rows : p.B, kBlock)), pixel_grid(plane_grid(p.B, p.H * p.W, kBlock));
   const dim3 block(kBlock);
   if (int code = CUDA_LAUNCH(clear_rows_kernel, row_grid, block, 0, s, p)) return code;
-  if (blocks > 0)
+  if (pixels)
     if (int code = CUDA_LAUNCH(shapes_kernel, pixel_grid, block, 0, s, p)) return code;
-  if (blocks > 0 && p.scores)
+  if (pixels && p.scores)
     if (int code = CUDA_LAUNCH(sums_kernel, pixel_grid, block, 0, s, p)) return code;
   return CUDA_LAUNCH(decode_rows_kernel, row_grid, block, 0, s, p);
 }

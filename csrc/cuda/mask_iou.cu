@@ -1,5 +1,5 @@
-#include "common/cuda_launch.h"
 #include "common/mask_iou.h"
+#include "cuda/planes.h"
 
 namespace wsis {
 namespace {
@@ -8,14 +8,10 @@ constexpr int kThreads = 256, kWarps = kThreads / 32;
 
 // One warp makes one word of 32 pixels. words: [N + M, count].
 __global__ void __launch_bounds__(kThreads) pack_kernel(MaskSets sets, uint32_t* RESTRICT words, int64_t count) {
-  const int lane = threadIdx.x % 32;
-  const int64_t total = (sets.N + sets.M) * count, stride = int64_t(gridDim.x) * kWarps;
-  for (int64_t k = int64_t(blockIdx.x) * kWarps + threadIdx.x / 32; k < total; k += stride) {
-    const int64_t mask = k / count, pixel = k % count * 32 + lane;
-    const uint8_t* plane = mask < sets.N ? sets.a + mask * sets.plane : sets.b + (mask - sets.N) * sets.plane;
-    const unsigned bits = __ballot_sync(0xffffffffu, pixel < sets.plane && plane[pixel] != 0);
-    if (lane == 0) words[k] = bits;
-  }
+  const auto [mask, pixel] = pixel_of_thread(32 * count, kThreads);
+  const uint8_t* plane = mask < sets.N ? sets.a + mask * sets.plane : sets.b + (mask - sets.N) * sets.plane;
+  const unsigned bits = __ballot_sync(0xffffffffu, pixel < sets.plane && plane[pixel] != 0);
+  if (threadIdx.x % 32 == 0 && pixel / 32 < count) words[mask * count + pixel / 32] = bits;
 }
 
 // The sum of a value over the block, in thread 0.
@@ -52,8 +48,8 @@ int mask_iou_cuda(const MaskSets& sets, uint32_t* packed, int64_t* common, int64
                   void* stream) {
   const auto on = static_cast<cudaStream_t>(stream);
   const int64_t masks = sets.N + sets.M, count = 2 * mask_words(sets.plane);
-  if (const int code = CUDA_LAUNCH(pack_kernel, dim3(grid_for(masks * count, kWarps)), dim3(kThreads), 0, on, sets,
-                                   packed, count))
+  if (const int code = CUDA_LAUNCH(pack_kernel, dim3(plane_grid(masks, 32 * count, kThreads)), dim3(kThreads), 0, on,
+                                   sets, packed, count))
     return code;
   return CUDA_LAUNCH(count_kernel, dim3(grid_for(sets.N * sets.M + masks, 1)), dim3(kThreads),
                      kWarps * sizeof(unsigned), on, sets, packed, common, area_a, area_b, count);

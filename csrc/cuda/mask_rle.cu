@@ -1,5 +1,6 @@
 // Id maps to run-length codes: find the changes down the columns, group them by instance, code every span on its own.
 #include "common/mask_rle.h"
+#include "cuda/planes.h"
 #include "cuda/scan.h"
 
 namespace wsis {
@@ -10,17 +11,21 @@ constexpr int kBlock = 256;
 // One strip: its image and column, and the rows that it covers.
 struct Strip {
   int64_t index, b, x, first_row, end_row, height, width;
+  bool exists;  // otherwise one of the threads left over
 
   // Threads are numbered along the rows, so that a warp reads neighbouring columns together.
-  __device__ Strip(const RleProblem& p, int64_t thread) {
+  __device__ explicit Strip(const RleProblem& p) {
     const int64_t per_column = (p.H + kStripRows - 1) / kStripRows;
-    x = thread % p.W;
-    b = thread / (p.W * per_column);
-    const int64_t s = thread / p.W % per_column;
-    index = (b * p.W + x) * per_column + s;
+    const PlanePixel thread = pixel_of_thread(p.W * per_column, kBlock);
+    const Place place = place_of(thread.index, p.W);
+    exists = place.y < per_column;
+    if (!exists) return;
+    x = place.x;
+    b = thread.plane;
+    index = (b * p.W + x) * per_column + place.y;
     height = p.sizes ? p.sizes[2 * b] : p.H;
     width = p.sizes ? p.sizes[2 * b + 1] : p.W;
-    first_row = s * kStripRows;
+    first_row = place.y * kStripRows;
     end_row = x < width ? (height < first_row + kStripRows ? height : first_row + kStripRows) : 0;
   }
 };
@@ -44,10 +49,9 @@ __device__ __forceinline__ void for_each_change(const RleProblem& p, const Strip
 }
 
 __global__ void __launch_bounds__(kBlock)
-    count_changes_kernel(const RleProblem p, int64_t strips, int32_t* RESTRICT strip_counts) {
-  const int64_t thread = int64_t(blockIdx.x) * kBlock + threadIdx.x;
-  if (thread >= strips) return;
-  const Strip strip(p, thread);
+    count_changes_kernel(const RleProblem p, int32_t* RESTRICT strip_counts) {
+  const Strip strip(p);
+  if (!strip.exists) return;
   int32_t count = 0;
   for_each_change(p, strip, [&](int64_t, int32_t) { ++count; });
   strip_counts[strip.index] = count;
@@ -62,10 +66,9 @@ __global__ void __launch_bounds__(kBlock) clear_keys_kernel(const RleScratch s, 
 }
 
 // Lists the changes in order, and counts those of every key with the range in which they lie.
-__global__ void __launch_bounds__(kBlock) list_changes_kernel(const RleProblem p, const RleScratch s, int64_t strips) {
-  const int64_t thread = int64_t(blockIdx.x) * kBlock + threadIdx.x;
-  if (thread >= strips) return;
-  const Strip strip(p, thread);
+__global__ void __launch_bounds__(kBlock) list_changes_kernel(const RleProblem p, const RleScratch s) {
+  const Strip strip(p);
+  if (!strip.exists) return;
   int64_t at = s.strip_offsets[strip.index];
   for_each_change(p, strip, [&](int64_t y, int32_t id) {
     s.change_start[at] = static_cast<uint32_t>(strip.x * strip.height + y);
@@ -149,24 +152,26 @@ __global__ void __launch_bounds__(kBlock)
   out.offsets[row] = s.byte_offsets[s.key_offsets[key]];
 }
 
+dim3 strip_grid(const RleProblem& p) {
+  return dim3(plane_grid(p.B, p.W * ((p.H + kStripRows - 1) / kStripRows), kBlock));
+}
+
 }  // namespace
 
 int mask_rle_count_cuda(const RleProblem& p, const RleScratch& s, void* stream) {
   const auto queue = static_cast<cudaStream_t>(stream);
   const int64_t strips = rle_strips(p);
-  if (int code = CUDA_LAUNCH(count_changes_kernel, dim3(grid_for(strips, kBlock)), dim3(kBlock), 0, queue, p, strips,
-                             s.strip_counts))
-    return code;
+  if (int code = CUDA_LAUNCH(count_changes_kernel, strip_grid(p), dim3(kBlock), 0, queue, p, s.strip_counts)) return code;
   return exclusive_scan(s.strip_counts, strips, s.strip_offsets, s.partial, queue);
 }
 
 int mask_rle_group_cuda(const RleProblem& p, const RleScratch& s, void* stream) {
   const auto queue = static_cast<cudaStream_t>(stream);
-  const int64_t strips = rle_strips(p), keys = p.B * p.capacity;
+  const int64_t keys = p.B * p.capacity;
   const dim3 block(kBlock), key_grid(grid_for(keys, kBlock)), warp_grid(grid_for(32 * keys, kBlock));
-  const dim3 strip_grid(grid_for(strips, kBlock)), change_grid(grid_for(s.changes, kBlock));
+  const dim3 change_grid(grid_for(s.changes, kBlock));
   if (int code = CUDA_LAUNCH(clear_keys_kernel, key_grid, block, 0, queue, s, keys)) return code;
-  if (int code = CUDA_LAUNCH(list_changes_kernel, strip_grid, block, 0, queue, p, s, strips)) return code;
+  if (int code = CUDA_LAUNCH(list_changes_kernel, strip_grid(p), block, 0, queue, p, s)) return code;
   if (int code = CUDA_LAUNCH(mark_present_kernel, key_grid, block, 0, queue, s, keys)) return code;
   if (int code = exclusive_scan(s.key_count, keys, s.key_offsets, s.partial, queue)) return code;
   if (int code = exclusive_scan(s.key_present, keys, s.row_offsets, s.partial, queue)) return code;

@@ -34,17 +34,25 @@ __global__ void __launch_bounds__(kBlock) error_kernel(ErrorProblem<float> p, do
   for (int s = 0; s < kSums; ++s) partial[int64_t(blockIdx.x) * kSums + s] = shared[s][0];
 }
 
-// One thread for each of the kSums columns.
-__global__ void __launch_bounds__(kSums)
+// One block. A thread adds every kBlock / kSums-th row of one column, then the threads of a column meet pairwise.
+__global__ void __launch_bounds__(kBlock)
     finish_kernel(const double* RESTRICT partial, double* RESTRICT sums, int64_t* RESTRICT counts, int blocks) {
-  const int s = threadIdx.x;
+  __shared__ double shared[kBlock];
   double sum = 0;
-  for (int k = 0; k < blocks; ++k) sum += partial[k * kSums + s];
+  for (int k = threadIdx.x; k < blocks * kSums; k += kBlock) sum += partial[k];
+  shared[threadIdx.x] = sum;
+  for (int half = kBlock / 2; half >= kSums; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half) shared[threadIdx.x] += shared[threadIdx.x + half];
+  }
+  const int s = threadIdx.x;
+  if (s >= kSums) return;
   if (s % 2 == 0)
-    sums[s / 2] = sum;
+    sums[s / 2] = shared[s];
   else
-    counts[s / 2] = static_cast<int64_t>(sum);
+    counts[s / 2] = static_cast<int64_t>(shared[s]);
 }
+static_assert(kBlock % kSums == 0 && (kSums & (kSums - 1)) == 0);
 
 __global__ void __launch_bounds__(kBlock)
     slope_kernel(ErrorProblem<float> p, const double* RESTRICT factor, float* RESTRICT gradient) {
@@ -74,7 +82,7 @@ int weighted_error_cuda(const ErrorProblem<float>& problem, double* partial, dou
   const unsigned blocks = wanted < kErrorBlocks ? wanted : kErrorBlocks;
   const int summed = CUDA_LAUNCH(error_kernel, dim3(blocks), dim3(kBlock), 0, s, problem, partial);
   if (summed != 0) return summed;
-  return CUDA_LAUNCH(finish_kernel, dim3(1), dim3(kSums), 0, s, partial, sums, counts, static_cast<int>(blocks));
+  return CUDA_LAUNCH(finish_kernel, dim3(1), dim3(kBlock), 0, s, partial, sums, counts, static_cast<int>(blocks));
 }
 
 int weighted_error_backward_cuda(const ErrorProblem<float>& problem, const double* factor, float* gradient,

@@ -200,10 +200,13 @@ def test_class_scores(kernels, order):
         np.testing.assert_allclose(a, b.numpy(), rtol=1e-6)
 
 
-def test_filter_ids(kernels, order):
-    batch, height, width = 2, 40, 61
+@pytest.mark.parametrize("shape", [(2, 40, 61), (1, 97, 131)])
+def test_filter_ids(kernels, order, shape):
+    """The second shape makes every warp go over its part of the table twice."""
+    batch, height, width = shape
     ids = torch.ops.wsis.connected_components(_ids(batch, height, width, 3), None, 4, 0)[0]
-    ids[0, 3, 5], ids[1, 7, 9] = -4, height * width + 1
+    ids[0, 3, 5], ids[-1, 7, 9] = -4, height * width + 1
+    ids[0, 5, 3] = height * width
     for low, high in ((1, 2**31 - 1), (2, 9), (0, 1)):
         want = torch.ops.wsis.filter_ids(ids, low, high)
         table = np.zeros((batch, height * width + 1), np.int32)
