@@ -40,6 +40,7 @@ void* current_stream(const Tensor& t) {
 
 void check_cuda(const char* op, int code, const Tensor& t) {
   if (code == 0) return;
+  cudaGetLastError();  // or the next launch would be blamed for it
   const auto error = static_cast<cudaError_t>(code);
   cudaDeviceProp properties{};
   std::string device = "device " + std::to_string(t.get_device_index());

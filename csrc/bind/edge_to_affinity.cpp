@@ -9,6 +9,8 @@ constexpr const char* kOp = "edge_to_affinity";
 
 void check(const Tensor& boundary, int64_t radius) {
   WSIS_CHECK(kOp, boundary.dim() == 3, "boundary must be [B, h, w]");
+  WSIS_CHECK(kOp, boundary.size(1) * boundary.size(2) < (int64_t(1) << 31),
+             "an image must have fewer than 2^31 pixels");
   WSIS_CHECK(kOp, radius >= 1 && radius <= kMaxRadius, "radius must be 1..", kMaxRadius, ", got ", radius);
 }
 
@@ -23,7 +25,7 @@ void check_gradient(const Tensor& grad_affinity, const Tensor& boundary, int64_t
 Tensor forward_cpu(const Tensor& boundary, int64_t radius) {
   check(boundary, radius);
   const Tensor in = dense(boundary);
-  const int64_t B = in.size(0), h = in.size(1), w = in.size(2), P = make_path_table(radius).size();
+  const int64_t B = in.size(0), h = in.size(1), w = in.size(2), P = path_table(radius).size();
   Tensor affinity = new_result(in, {B, P, h, w}, in.scalar_type());
   if (affinity.numel() == 0) return affinity;
   if (in.scalar_type() == ScalarType::Double)
@@ -35,7 +37,7 @@ Tensor forward_cpu(const Tensor& boundary, int64_t radius) {
 
 Tensor backward_cpu(const Tensor& grad_affinity, const Tensor& boundary, int64_t radius) {
   check(boundary, radius);
-  check_gradient(grad_affinity, boundary, make_path_table(radius).size());
+  check_gradient(grad_affinity, boundary, path_table(radius).size());
   const Tensor grad = dense(grad_affinity), in = dense(boundary);
   const int64_t B = in.size(0), h = in.size(1), w = in.size(2);
   Tensor grad_boundary = new_empty(in, {B, h, w}, in.scalar_type());
@@ -63,7 +65,7 @@ Tensor forward_cuda(const Tensor& boundary, int64_t radius) {
   check(boundary, radius);
   const DeviceScope scope(kOp, boundary);
   const Tensor in = dense(boundary);
-  const int64_t B = in.size(0), h = in.size(1), w = in.size(2), P = make_path_table(radius).size();
+  const int64_t B = in.size(0), h = in.size(1), w = in.size(2), P = path_table(radius).size();
   Tensor affinity = new_empty(in, {B, P, h, w}, in.scalar_type());
   if (affinity.numel() == 0) return affinity;
   check_cuda(kOp,
@@ -74,7 +76,7 @@ Tensor forward_cuda(const Tensor& boundary, int64_t radius) {
 
 Tensor backward_cuda(const Tensor& grad_affinity, const Tensor& boundary, int64_t radius) {
   check(boundary, radius);
-  check_gradient(grad_affinity, boundary, make_path_table(radius).size());
+  check_gradient(grad_affinity, boundary, path_table(radius).size());
   const DeviceScope scope(kOp, boundary);
   const Tensor grad = dense(grad_affinity), in = dense(boundary);
   const int64_t B = in.size(0), h = in.size(1), w = in.size(2);

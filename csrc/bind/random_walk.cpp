@@ -117,7 +117,7 @@ struct DeviceScratch {
   WalkScratch pointers;
 
   DeviceScratch(const Tensor& like, const WalkShape& s)
-      : weights(new_empty(like, {s.B, make_path_table(s.radius).size(), s.H, s.W}, ScalarType::Float)),
+      : weights(new_empty(like, {s.B, path_table(s.radius).size(), s.H, s.W}, ScalarType::Float)),
         degree(new_empty(like, {s.B, s.H, s.W}, ScalarType::Float)),
         inverse(new_empty(like, {s.B, s.H, s.W}, ScalarType::Float)),
         current(new_empty(like, {s.M, s.H, s.W}, ScalarType::Float)),
@@ -186,7 +186,7 @@ std::tuple<Tensor, Tensor> backward_cuda(const Tensor& grad, const Tensor& seeds
   }
   Tensor terms = new_empty(x, {walk_gradient_terms(series.degree()), shape.M, shape.H, shape.W}, ScalarType::Float);
   Tensor grad_weights =
-      new_empty(x, {shape.B, make_path_table(shape.radius).size(), shape.H, shape.W}, ScalarType::Float);
+      new_empty(x, {shape.B, path_table(shape.radius).size(), shape.H, shape.W}, ScalarType::Float);
   Tensor grad_degree = new_empty(x, {shape.B, shape.H, shape.W}, ScalarType::Float);
   const WalkGradientScratch gradient{out_ptr<float>(terms), out_ptr<float>(grad_weights),
                                      out_ptr<float>(grad_degree)};

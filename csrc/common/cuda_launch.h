@@ -54,16 +54,20 @@ int launch_cluster(void (*kernel)(Parameters...), dim3 grid, dim3 block, unsigne
   return cudaLaunchKernelEx(&launch.config, kernel, static_cast<Parameters>(arguments)...);
 }
 
-// Whether the current device can run such a launch: code for sm_90, and room for one cluster at least.
+// Whether the current device can run such a launch: code for sm_90, and room for one cluster at least. The kernel may
+// then use all the shared memory there is, not just `shared_bytes`: the permission belongs to the kernel, and another
+// thread may be about to launch it with more.
 template <class... Parameters>
 bool cluster_ready(void (*kernel)(Parameters...), dim3 grid, dim3 block, unsigned cluster, size_t shared_bytes) {
   cudaFuncAttributes attributes{};
   const ClusterLaunch launch(grid, block, cluster, shared_bytes, nullptr);
-  const auto bytes = static_cast<int>(shared_bytes);
-  int clusters = 0;
+  int device = 0, most = 0, clusters = 0;
   const bool ready =
+      cudaGetDevice(&device) == cudaSuccess &&
+      cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) == cudaSuccess &&
       cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess && attributes.ptxVersion >= 90 &&
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) == cudaSuccess &&
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           most - static_cast<int>(attributes.sharedSizeBytes)) == cudaSuccess &&
       (cluster <= 8 ||
        cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1) == cudaSuccess) &&
       cudaOccupancyMaxActiveClusters(&clusters, kernel, &launch.config) == cudaSuccess && clusters > 0;

@@ -32,9 +32,11 @@ struct PathMaximum {
 template <class T>
 HOST_DEVICE PathMaximum<T> path_maximum(const T* boundary, int64_t w, int64_t y, int64_t x, const Cell* path,
                                         int length) {
-  PathMaximum<T> best{boundary[(y + path[0].dy) * w + x + path[0].dx], 0};
+  const T* start = boundary + y * w + x;
+  const int row = static_cast<int>(w);  // an image has fewer than 2^31 pixels
+  PathMaximum<T> best{start[int64_t(path[0].dy) * row + path[0].dx], 0};
   for (int k = 1; k < length; ++k) {
-    const T v = boundary[(y + path[k].dy) * w + x + path[k].dx];
+    const T v = start[int64_t(path[k].dy) * row + path[k].dx];
     if (v > best.value || (v != v && best.value == best.value)) best = {v, k};
   }
   return best;

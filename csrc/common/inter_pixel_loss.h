@@ -75,7 +75,7 @@ struct PairState {
 struct Sigmoid {
   double on, off;
   HOST_DEVICE explicit Sigmoid(double logit) {
-    const double e = exp(-fabs(logit)), small = e / (1.0 + e), large = 1.0 / (1.0 + e);
+    const double e = exp(-fabs(logit)), large = 1.0 / (1.0 + e), small = e * large;
     on = logit >= 0 ? large : small;
     off = logit >= 0 ? small : large;
   }
@@ -114,7 +114,8 @@ struct LossTerms {
     }
     if (state.sign_y | state.sign_x) {
       const double moved = state.sign_y * static_cast<double>(dy) + state.sign_x * static_cast<double>(dx);
-      sum[seed == 0 ? kMovedBackground : kMovedForeground] += moved;
+      sum[kMovedBackground] += seed == 0 ? moved : 0.0;  // no index chosen at run time: registers have none
+      sum[kMovedForeground] += seed == 0 ? 0.0 : moved;
     }
   }
 

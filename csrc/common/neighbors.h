@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <vector>
@@ -96,6 +97,16 @@ inline PathTable make_path_table(int radius) {
     table.start.push_back(static_cast<uint16_t>(table.cells.size()));
   }
   return table;
+}
+
+// The same, made once a process: a table of the largest radius takes longer than many a launch.
+inline const PathTable& path_table(int radius) {
+  static const auto tables = [] {
+    std::array<PathTable, kMaxRadius + 1> made;
+    for (int r = 1; r <= kMaxRadius; ++r) made[r] = make_path_table(r);
+    return made;
+  }();
+  return tables[radius];
 }
 
 }  // namespace wsis

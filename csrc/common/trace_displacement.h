@@ -7,7 +7,8 @@
 
 namespace wsis {
 
-// displacement [B, 2, h, w] (y, x), sizes [B, 2] (height, width) or nullptr -> ends [B, 2, h, w] int32 (y, x).
+// displacement [B, 2, h, w] (y, x), sizes [B, 2] (height, width; at most h and w counts) or nullptr
+//   -> ends [B, 2, h, w] int32 (y, x).
 // T is float or double on the CPU, float on the GPU. h and w are under 2^24, so that float32 holds every coordinate.
 template <class T>
 void trace_displacement_cpu(const T* displacement, const int32_t* sizes, int32_t* ends, int64_t B, int64_t h,
@@ -19,6 +20,12 @@ template <class T>
 struct Position {
   T y, x;
 };
+
+// Height or width of image b: what the table says, but never more than the padded length.
+HOST_DEVICE int32_t true_length(const int32_t* sizes, int64_t b, int axis, int64_t padded) {
+  const auto most = static_cast<int32_t>(padded);
+  return sizes && sizes[2 * b + axis] < most ? sizes[2 * b + axis] : most;
+}
 
 template <class T>
 HOST_DEVICE bool operator==(Position<T> a, Position<T> b) {

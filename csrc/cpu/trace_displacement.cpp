@@ -171,9 +171,7 @@ void trace_displacement_cpu(const T* displacement, const int32_t* sizes, int32_t
   const int64_t plane = h * w, scratch = 2 * (h + 1) * (w + 1);
   std::vector<T> pairs(B * scratch);
   const auto field_of = [&](int64_t b) {
-    const auto height = static_cast<int32_t>(sizes ? sizes[2 * b] : h);
-    const auto width = static_cast<int32_t>(sizes ? sizes[2 * b + 1] : w);
-    return Field<T>{pairs.data() + b * scratch, height, width};
+    return Field<T>{pairs.data() + b * scratch, true_length(sizes, b, 0, h), true_length(sizes, b, 1, w)};
   };
   parallel_for(0, B, 1, [&](int64_t first, int64_t last) {
     for (int64_t b = first; b < last; ++b) {

@@ -52,11 +52,12 @@ __global__ void __launch_bounds__(kLatticeBlock)
   const int64_t p = int64_t(blockIdx.x) * kLatticeBlock + threadIdx.x;
   if (p >= step.pixels) return;
   const CrfSet& set = table.sets[blockIdx.y];
-  const int64_t at = p / step.w * step.stride + p % step.w;
+  const int y = static_cast<int>(p) / step.w, x = static_cast<int>(p) % step.w;
+  const int64_t at = y * step.stride + x;
   const int label = set.labels[at], n = set.num_labels, most = kMax ? kMax : n;
   float* row = step.rows + p * step.width + set.channel;
   float local[kMax ? kMax : 1];
-  float* x = kMax ? local : row;
+  float* q = kMax ? local : row;
 
   float best = -3.0e38f;
 #pragma unroll
@@ -66,28 +67,28 @@ __global__ void __launch_bounds__(kLatticeBlock)
     if (!step.first)
       logit = (logit + message<2>(step.spatial, p, step.width, set.channel + l)) +
               message<5>(step.bilateral, p, step.width, set.channel + l);
-    x[l] = logit;
+    q[l] = logit;
     best = logit > best ? logit : best;
   }
   float sum = 0;
 #pragma unroll
   for (int l = 0; l < most; ++l) {
     if (kMax && l >= n) break;
-    x[l] = crf_exp(x[l] - best);
-    sum += x[l];
+    q[l] = crf_exp(q[l] - best);
+    sum += q[l];
   }
   float highest = -1;
   int winner = 0;
 #pragma unroll
   for (int l = 0; l < most; ++l) {
     if (kMax && l >= n) break;
-    const float q = x[l] / sum;
-    row[l] = q;
-    if (q > highest) {
-      highest = q;
+    const float share = q[l] / sum;
+    row[l] = share;
+    if (share > highest) {
+      highest = share;
       winner = l;
     }
-    if (step.last && set.marginals) set.marginals[l * step.plane + at] = q;
+    if (step.last && set.marginals) set.marginals[l * step.plane + at] = share;
   }
   if (step.last && set.refined) set.refined[at] = static_cast<uint8_t>(winner);
 }

@@ -1,5 +1,6 @@
 #include "common/cuda_launch.h"
 #include "common/edge_to_affinity.h"
+#include "cuda/pair_grid.cuh"
 
 namespace wsis {
 namespace {
@@ -10,13 +11,15 @@ constexpr int kBlock = 256;
 // path cells of a warp are coalesced reads that the first-level cache serves again for the next offset.
 template <class Param>
 __global__ void __launch_bounds__(kBlock)
-    edge_to_affinity_kernel(const float* RESTRICT boundary, float* RESTRICT affinity, int64_t total, int64_t h,
+    edge_to_affinity_kernel(const float* RESTRICT boundary, float* RESTRICT affinity, int64_t planes, int64_t h,
                             int64_t w, const __grid_constant__ Param param) {
   const PathView paths = param.view();
-  for (int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x; i < total; i += int64_t(gridDim.x) * kBlock) {
-    const int64_t x = i % w, y = i / w % h, plane = i / (w * h);
-    const int p = static_cast<int>(plane % paths.size);
-    affinity[i] = pair_affinity(boundary + plane / paths.size * h * w, h, w, y, x, paths, p);
+  const int64_t area = h * w;
+  const unsigned at = blockIdx.x * kBlock + threadIdx.x;
+  if (at >= area) return;
+  for (int64_t plane = blockIdx.y; plane < planes; plane += gridDim.y) {
+    const PairPixel pixel(plane, at, w, paths.size);
+    affinity[plane * area + at] = pair_affinity(boundary + pixel.b * area, h, w, pixel.y, pixel.x, paths, pixel.p);
   }
 }
 
@@ -37,9 +40,9 @@ __global__ void __launch_bounds__(kBlock)
 template <class Param>
 int forward(const float* boundary, float* affinity, int64_t B, int64_t h, int64_t w, const PathTable& table,
             cudaStream_t stream) {
-  const int64_t total = B * table.size() * h * w;
-  return CUDA_LAUNCH(edge_to_affinity_kernel<Param>, dim3(grid_for(total, kBlock)), dim3(kBlock), 0, stream, boundary,
-                     affinity, total, h, w, Param(table));
+  const int64_t planes = B * table.size();
+  return CUDA_LAUNCH(edge_to_affinity_kernel<Param>, pair_grid(planes, h * w, kBlock), dim3(kBlock), 0, stream,
+                     boundary, affinity, planes, h, w, Param(table));
 }
 
 template <class Param>
@@ -54,7 +57,7 @@ int backward(const float* grad_affinity, const float* boundary, float* grad_boun
 
 int edge_to_affinity_cuda(const float* boundary, float* affinity, int64_t B, int64_t h, int64_t w, int radius,
                           void* stream) {
-  const PathTable table = make_path_table(radius);
+  const PathTable& table = path_table(radius);
   const auto s = static_cast<cudaStream_t>(stream);
   if (radius <= 5) return forward<PathParam5>(boundary, affinity, B, h, w, table, s);
   if (radius <= 10) return forward<PathParam10>(boundary, affinity, B, h, w, table, s);
@@ -63,7 +66,7 @@ int edge_to_affinity_cuda(const float* boundary, float* affinity, int64_t B, int
 
 int edge_to_affinity_backward_cuda(const float* grad_affinity, const float* boundary, float* grad_boundary, int64_t B,
                                    int64_t h, int64_t w, int radius, void* stream) {
-  const PathTable table = make_path_table(radius);
+  const PathTable& table = path_table(radius);
   const auto s = static_cast<cudaStream_t>(stream);
   if (radius <= 5) return backward<PathParam5>(grad_affinity, boundary, grad_boundary, B, h, w, table, s);
   if (radius <= 10) return backward<PathParam10>(grad_affinity, boundary, grad_boundary, B, h, w, table, s);

@@ -100,11 +100,11 @@ __device__ __forceinline__ int64_t find_slot(const DeviceLattice<D>& lattice, ui
 // One thread locates one pixel and puts its vertices into the table. A look before each atomic spares most of them,
 // since neighbouring pixels share vertices.
 template <int D>
-__global__ void __launch_bounds__(kLatticeBlock)
+__global__ void __launch_bounds__(kLatticeBlock, 6)
     insert_kernel(const DeviceLattice<D> lattice, const CrfFeatures<D> features, const DevicePixels source) {
   const int64_t p = int64_t(blockIdx.x) * kLatticeBlock + threadIdx.x;
   if (p >= lattice.pixels) return;
-  const int y = static_cast<int>(p / source.w), x = static_cast<int>(p % source.w);
+  const int y = static_cast<int>(p) / source.w, x = static_cast<int>(p) % source.w;
   uint8_t rgb[3] = {0, 0, 0};
   if (D > 2)
     for (int c = 0; c < 3; ++c) rgb[c] = source.image[c * source.plane + y * source.stride + x];
@@ -167,15 +167,31 @@ __global__ void __launch_bounds__(kLatticeBlock) start_kernel(const DeviceLattic
   if (e == lattice.entries - 1) lattice.start[v + 1] = static_cast<int32_t>(lattice.entries);
 }
 
+// Which four channels of which vertex item `within` of a block has, where blocks of `size` items take those of all
+// vertices in order. In 32 bits: there may be more than 2^32 items.
+struct VertexChannels {
+  int64_t first, v;  // first: no vertex of the block is smaller
+  int channel;
+
+  __device__ __forceinline__ VertexChannels(unsigned size, unsigned within, int width) {
+    const unsigned quads = static_cast<unsigned>(width) / 4, whole = blockIdx.x / quads;
+    const unsigned item = (blockIdx.x - whole * quads) * size + within, above = item / quads;
+    first = int64_t(whole) * size;
+    v = first + above;
+    channel = static_cast<int>(item - above * quads) * 4;
+  }
+};
+
 // rows [pixels, width], values [vertices, width]. Eight threads share four channels of a vertex: each adds every
 // eighth of its entries, then the eight sums are added as a tree, so that the order is fixed.
 template <int D>
 __global__ void __launch_bounds__(kLatticeBlock)
     splat_kernel(const DeviceLattice<D> lattice, const float* RESTRICT rows, float* RESTRICT values, int width) {
-  const int quads = width / 4, lane = threadIdx.x % 8;
-  const int64_t item = (int64_t(blockIdx.x) * kLatticeBlock + threadIdx.x) / 8, v = item / quads;
-  const int channel = static_cast<int>(item % quads) * 4;
-  const bool inside = v < *lattice.vertices;
+  const VertexChannels own(kLatticeBlock / 8, threadIdx.x / 8, width);
+  const int64_t v = own.v, vertices = *lattice.vertices;
+  if (own.first >= vertices) return;
+  const int channel = own.channel, lane = threadIdx.x % 8;
+  const bool inside = v < vertices;
   float sum[4] = {0, 0, 0, 0};
   const int32_t end = inside ? lattice.start[v + 1] : 0;
   for (int32_t i = inside ? lattice.start[v] + lane : 0; i < end; i += 8) {
@@ -202,9 +218,9 @@ __device__ __forceinline__ float4 row_or_zero(const float* values, int32_t v, in
 template <int D>
 __global__ void __launch_bounds__(kLatticeBlock)
     blur_kernel(const DeviceLattice<D> lattice, int axis, const float* RESTRICT in, float* RESTRICT out, int width) {
-  const int quads = width / 4;
-  const int64_t item = int64_t(blockIdx.x) * kLatticeBlock + threadIdx.x, v = item / quads;
-  const int channel = static_cast<int>(item % quads) * 4;
+  const VertexChannels own(kLatticeBlock, threadIdx.x, width);
+  const int64_t v = own.v;
+  const int channel = own.channel;
   if (v >= *lattice.vertices) return;
   const int32_t* neighbors = lattice.neighbors + 2 * axis * lattice.entries + v;
   const float4 a = row_or_zero(in, neighbors[0], width, channel);

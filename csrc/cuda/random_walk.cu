@@ -65,7 +65,7 @@ int run(const Walker<Param>& walker, const float* seeds, const float* boundary, 
 int random_walk_cuda(const float* seeds, const float* boundary, const int64_t* image_index, const int32_t* sizes,
                      float* walked, const WalkShape& shape, double beta, const WalkPolynomial& polynomial,
                      bool transposed, int blocks, const WalkScratch& scratch, void* stream) {
-  const PathTable table = make_path_table(shape.radius);
+  const PathTable& table = path_table(shape.radius);
   const auto s = static_cast<cudaStream_t>(stream);
   const auto with = [&](auto param) {
     const walk::Walker<decltype(param)> walker{shape, sizes, scratch, param, s};

@@ -209,7 +209,7 @@ struct Adjoint {
     const Segment part{t, q, size, segment * length, count(segment), polynomial.chebyshev};
     if (walker.param.size > 0)
       if (const int code = CUDA_LAUNCH(pair_gradient_kernel<Param>,
-                                       pair_grid(shape.B * walker.param.size, area), dim3(kThreads), 0,
+                                       pair_grid(shape.B * walker.param.size, area, kThreads), dim3(kThreads), 0,
                                        walker.stream, walker.sizes, walker.scratch.table, gradient.grad_weights, shape,
                                        part, walker.param))
         return code;
@@ -262,6 +262,9 @@ int run(const Walker<Param>& walker, const float* grad, const float* seeds, cons
   if (const int code = clear(gradient.grad_degree, shape.B * area)) return code;
   if (const int code = walker.prepare(boundary, image_index, beta)) return code;
   if (shape.M > 0) {
+    const size_t terms = walk_gradient_terms(polynomial.degree) * adjoint.size * sizeof(float);
+    if (walker.sizes)  // no term is ever written outside an image, but all of it is copied
+      if (const int code = cudaMemsetAsync(gradient.terms, 0, terms, walker.stream)) return code;
     if (const int code = CUDA_LAUNCH(start_kernel, channels, block, 0, walker.stream, grad, seeds, image_index,
                                      walker.sizes, walker.scratch.inverse, adjoint.source, adjoint.slot(adjoint.t, 0),
                                      adjoint.slot(adjoint.t, 1), shape))
@@ -274,8 +277,9 @@ int run(const Walker<Param>& walker, const float* grad, const float* seeds, cons
       return code;
   }
   if (pairs > 0)
-    if (const int code = CUDA_LAUNCH(affinity_gradient_kernel<Param>, pair_grid(shape.B * walker.param.size, area),
-                                     block, 0, walker.stream, boundary, walker.sizes, gradient.grad_degree,
+    if (const int code = CUDA_LAUNCH(affinity_gradient_kernel<Param>,
+                                     pair_grid(shape.B * walker.param.size, area, kThreads), block, 0, walker.stream,
+                                     boundary, walker.sizes, gradient.grad_degree,
                                      gradient.grad_weights, shape, beta, walker.param))
       return code;
   return CUDA_LAUNCH(boundary_gradient_kernel<Param>, pixels, block, 0, walker.stream, gradient.grad_weights, boundary,
@@ -290,7 +294,7 @@ int random_walk_backward_cuda(const float* grad, const float* seeds, const float
                               float* grad_boundary, const WalkShape& shape, double beta,
                               const WalkPolynomial& polynomial, const WalkScratch& scratch,
                               const WalkGradientScratch& gradient, void* stream) {
-  const PathTable table = make_path_table(shape.radius);
+  const PathTable& table = path_table(shape.radius);
   const auto s = static_cast<cudaStream_t>(stream);
   const auto with = [&](auto param) {
     const walk::Walker<decltype(param)> walker{shape, sizes, scratch, param, s};

@@ -53,21 +53,22 @@ struct ClusterArrays {
   float* walked;
 };
 
+// Rows of a term in a block: its own up to a whole strip, whose last ones are read and dropped, and both halos.
+HOST_DEVICE constexpr int term_rows(int rows) { return (rows + kStrip - 1) / kStrip * kStrip + 2 * kReach; }
+
 // Where everything lies in a block's shared memory, in floats.
 struct ClusterLayout {
   int weights, now, previous, sum, degree, inverse, total;
 
   HOST_DEVICE ClusterLayout(int rows, int channels, int pitch) {
-    const int line = channels * (pitch + 2 * kReach), terms = (rows + 2 * kReach) * line;
+    const int terms = term_rows(rows) * channels * (pitch + 2 * kReach);
     weights = kReach;  // one row's neighbour left of its first pixel, and right of its last, is read and meets a 0
     now = weights + (kHaloPlanes + kPlanes * rows) * pitch + kReach;
     previous = now + terms;
     sum = previous + terms;
     degree = sum + channels * rows * pitch;
     inverse = degree + rows * pitch;
-    const int strips = (rows + kStrip - 1) / kStrip;  // the last may read, and drop, what lies behind the last row
-    const int end = inverse + rows * pitch, read = previous + (strips * kStrip + 2 * kReach) * line;
-    total = end < read ? read : end;
+    total = inverse + rows * pitch;
   }
 };
 
@@ -103,7 +104,7 @@ struct ClusterBlock {
       degree[i] = exists ? arrays.degree[b * area + y * shape.W + x] : 0.0f;
       inverse[i] = exists ? arrays.inverse[b * area + y * shape.W + x] : 0.0f;
     }
-    for (int i = thread; i < (rows + 2 * kReach) * kChannels * kTermPitch; i += threads) {
+    for (int i = thread; i < term_rows(rows) * kChannels * kTermPitch; i += threads) {
       const int line = i / kTermPitch, c = line % kChannels, x = i % kTermPitch - kReach;
       const int l = line / kChannels - kReach, y = top + l;
       float value = 0;

@@ -6,6 +6,7 @@
 #include "common/cuda_launch.h"
 #include "common/edge_to_affinity.h"
 #include "common/random_walk.h"
+#include "cuda/pair_grid.cuh"
 
 namespace wsis {
 namespace walk {
@@ -40,26 +41,6 @@ struct ChannelPixel {
     exists = row < size.h && pixel - row * static_cast<unsigned>(shape.W) < size.w;
   }
 };
-
-// Where a thread of a grid over the planes [B, P] (y) and their pixels (x) is: entry `at` = y W + x of plane b P + p.
-// Divisions in 32 bits: an image has fewer than 2^31 pixels.
-struct PairPixel {
-  int64_t b, y, x, at;
-  int p;
-
-  __device__ __forceinline__ PairPixel(int64_t plane, unsigned pixel, int64_t W, int offsets) {
-    const unsigned row = pixel / static_cast<unsigned>(W);
-    at = pixel;
-    y = row;
-    x = pixel - row * static_cast<unsigned>(W);
-    b = static_cast<unsigned>(plane) / static_cast<unsigned>(offsets);
-    p = static_cast<int>(plane - b * offsets);
-  }
-};
-
-inline dim3 pair_grid(int64_t planes, int64_t area) {
-  return dim3(grid_for(area, kThreads), static_cast<unsigned>(planes < 65535 ? planes : 65535));
-}
 
 // The channels of each image, in chunks that one block takes through a term. `memory` holds walk_table_size entries.
 struct ChannelChunks {
@@ -141,18 +122,21 @@ __global__ void __launch_bounds__(kThreads)
     degree_kernel(const float* RESTRICT weights, float* RESTRICT degree, float* RESTRICT inverse, WalkShape shape,
                   const __grid_constant__ Param param) {
   const PathView paths = param.view();
-  const int64_t area = shape.H * shape.W, total = shape.B * area;
-  for (int64_t i = int64_t(blockIdx.x) * kThreads + threadIdx.x; i < total; i += int64_t(gridDim.x) * kThreads) {
-    const int64_t x = i % shape.W, y = i / shape.W % shape.H, b = i / area;
-    const float* planes = weights + b * paths.size * area;
+  const int64_t area = shape.H * shape.W;
+  const unsigned at = blockIdx.x * kThreads + threadIdx.x;
+  if (at >= area) return;
+  for (int64_t b = blockIdx.y; b < shape.B; b += gridDim.y) {
+    const PairPixel pixel(b, at, shape.W, 1);
+    const float* planes = weights + b * paths.size * area + at;
     double sum = 0;
     for (int p = 0; p < paths.size; ++p) {
-      const int64_t sy = y - paths.offsets[p].dy, sx = x - paths.offsets[p].dx;
-      sum += planes[p * area + y * shape.W + x];
-      if (inside(sy, sx, shape.H, shape.W)) sum += planes[p * area + sy * shape.W + sx];
+      const Cell o = paths.offsets[p];
+      sum += planes[p * area];
+      if (inside(pixel.y - o.dy, pixel.x - o.dx, shape.H, shape.W))
+        sum += planes[p * area - o.dy * shape.W - o.dx];
     }
-    degree[i] = static_cast<float>(sum);
-    inverse[i] = static_cast<float>(1.0 / (1.0 + sum));
+    degree[b * area + at] = static_cast<float>(sum);
+    inverse[b * area + at] = static_cast<float>(1.0 / (1.0 + sum));
   }
 }
 
@@ -175,74 +159,95 @@ inline int64_t tile_bytes(int radius) {
 // The offsets of a Param in raster order, in which neighbours are summed: then every design rounds alike.
 template <class Param>
 struct RasterOrder {
-  uint16_t p[sizeof(Param::offsets) / sizeof(Cell)];
+  struct Entry {
+    Cell offset;
+    uint16_t plane;
+  };
+  Entry entries[sizeof(Param::offsets) / sizeof(Cell)];
+  int size;
 
-  explicit RasterOrder(const Param& param) : p() {
-    for (int i = 0; i < param.size; ++i) p[i] = static_cast<uint16_t>(i);
-    std::sort(p, p + param.size, [&](int a, int b) {
-      const Cell m = param.offsets[a], n = param.offsets[b];
-      return m.dy != n.dy ? m.dy < n.dy : m.dx < n.dx;
+  explicit RasterOrder(const Param& param) : entries(), size(param.size) {
+    for (int p = 0; p < size; ++p) entries[p] = {param.offsets[p], static_cast<uint16_t>(p)};
+    std::sort(entries, entries + size, [](const Entry& a, const Entry& b) {
+      return a.offset.dy != b.offset.dy ? a.offset.dy < b.offset.dy : a.offset.dx < b.offset.dx;
     });
   }
 };
 
 // A block takes kGroup channels of one image through a tile: the tile and what surrounds it go to shared memory, so
-// each weight is read once per direction for all the channels and each value once for all its neighbours.
-template <int kGroup, class Param>
-__global__ void __launch_bounds__(kThreads)
+// each weight is read once per direction for all the channels and each value once for all its neighbours. Five blocks a
+// multiprocessor leave 48 registers: with 40, which the compiler would choose, it spills on sm_80.
+template <int kGroup, class Order>
+__global__ void __launch_bounds__(kThreads, 5)
     term_kernel(const float* RESTRICT weights, const float* RESTRICT degree, const float* RESTRICT inverse,
                 const int32_t* RESTRICT sizes, int64_t* table, WalkShape shape, TermArrays arrays,
-                TermFactors<float> factors, const __grid_constant__ Param param,
-                const __grid_constant__ RasterOrder<Param> order) {
-  DYN_SHARED(float, tile);
-  const PathView paths = param.view();
+                TermFactors<float> factors, const __grid_constant__ Order order) {
+  constexpr int kQuads = kGroup / 4;
+  DYN_SHARED(float4, tile);  // [kQuads, cells], four channels each
   const ChannelChunks chunks(table, shape.M, shape.B);
-  const int64_t chunk = blockIdx.z;
+  const int64_t chunk = blockIdx.x;  // along x: the one number without a bound, and neighbours share their weights
   const int count = static_cast<int>(chunks.count[chunk]);
   if (count == 0) return;
-  const int64_t b = chunks.image[chunk], area = shape.H * shape.W;
+  const int64_t b = chunks.image[chunk];
   const int64_t* channels = chunks.channels + chunks.first[chunk];
   const ImageSize size = image_size(sizes, shape, b);
-  const int64_t top = int64_t(blockIdx.y) * kTileRows, left = int64_t(blockIdx.x) * kTileColumns;
-  if (top >= size.h || left >= size.w) return;
+  // In 32 bits, with products of 64: an image has fewer than 2^31 pixels.
+  const int width = static_cast<int>(shape.W), area = static_cast<int>(shape.H * shape.W);
+  const int h = static_cast<int>(size.h), w = static_cast<int>(size.w);
+  const int top = static_cast<int>(blockIdx.y) * kTileRows, left = static_cast<int>(blockIdx.z) * kTileColumns;
+  if (top >= h || left >= w) return;
 
-  const int reach = shape.radius - 1;
-  const int pitch = kTileColumns + 2 * reach, cells = (kTileRows + 2 * reach) * pitch;
-  for (int i = threadIdx.x; i < cells; i += kThreads) {
-    const int64_t y = top + i / pitch - reach, x = left + i % pitch - reach;
-    const bool exists = inside(y, x, size.h, size.w);
-    for (int c = 0; c < kGroup; ++c)
-      tile[c * cells + i] = exists && c < count ? arrays.now[channels[c] * area + y * shape.W + x] : 0.0f;
-  }
+  const int reach = shape.radius - 1, rows = kTileRows + 2 * reach;
+  const int pitch = kTileColumns + 2 * reach, cells = rows * pitch;
+  const int row = threadIdx.x / kTileColumns, column = threadIdx.x % kTileColumns;
+  for (int r = row; r < rows; r += kTileRows)
+    for (int s = column; s < pitch; s += kTileColumns) {
+      const int y = top + r - reach, x = left + s - reach;
+      const bool exists = y >= 0 && y < h && x >= 0 && x < w;
+      const auto value = [&](int c) {
+        return exists && c < count ? arrays.now[channels[c] * area + y * width + x] : 0.0f;
+      };
+#pragma unroll
+      for (int q = 0; q < kQuads; ++q)
+        tile[q * cells + r * pitch + s] =
+            make_float4(value(4 * q), value(4 * q + 1), value(4 * q + 2), value(4 * q + 3));
+    }
   __syncthreads();
 
-  const int row = threadIdx.x / kTileColumns, column = threadIdx.x % kTileColumns;
-  const int64_t y = top + row, x = left + column, pixel = y * shape.W + x;
-  if (y >= size.h || x >= size.w) return;
+  const int y = top + row, x = left + column, pixel = y * width + x;
+  if (y >= h || x >= w) return;
   const int center = (row + reach) * pitch + column + reach;
-  const float* planes = weights + b * paths.size * area + pixel;
+  const float* planes = weights + b * order.size * area + pixel;
   float total[kGroup] = {};
-  for (int i = paths.size - 1; i >= 0; --i) {
-    const int p = order.p[i];
-    const Cell o = paths.offsets[p];
-    if (!inside(y - o.dy, x - o.dx, size.h, size.w)) continue;
-    const float above = planes[p * area - o.dy * shape.W - o.dx];
-    const float* from = tile + center - (o.dy * pitch + o.dx);
+  const auto add = [&](float weight, const float4* from) {
 #pragma unroll
-    for (int c = 0; c < kGroup; ++c) total[c] = fmaf(above, from[c * cells], total[c]);
+    for (int q = 0; q < kQuads; ++q) {
+      const float4 value = from[q * cells];
+      total[4 * q] = fmaf(weight, value.x, total[4 * q]);
+      total[4 * q + 1] = fmaf(weight, value.y, total[4 * q + 1]);
+      total[4 * q + 2] = fmaf(weight, value.z, total[4 * q + 2]);
+      total[4 * q + 3] = fmaf(weight, value.w, total[4 * q + 3]);
+    }
+  };
+  for (int i = order.size - 1; i >= 0; --i) {
+    const Cell o = order.entries[i].offset;
+    if (y < o.dy || x < o.dx || x - o.dx >= w) continue;
+    add(planes[int64_t(order.entries[i].plane) * area - (o.dy * width + o.dx)],
+        tile + center - (o.dy * pitch + o.dx));
   }
-  for (int i = 0; i < paths.size; ++i) {
-    const int p = order.p[i];
-    const float below = planes[p * area];
-    const float* from = tile + center + (paths.offsets[p].dy * pitch + paths.offsets[p].dx);
-#pragma unroll
-    for (int c = 0; c < kGroup; ++c) total[c] = fmaf(below, from[c * cells], total[c]);
+  for (int i = 0; i < order.size; ++i) {
+    const Cell o = order.entries[i].offset;
+    add(planes[int64_t(order.entries[i].plane) * area], tile + center + (o.dy * pitch + o.dx));
   }
+  const int64_t at = b * area + pixel;
+  const float here = degree[at], share = inverse[at];
+  channels = chunks.channels + chunks.first[chunk];  // read again, to hold no register during the sums
 #pragma unroll
   for (int c = 0; c < kGroup; ++c) {
     if (c >= count) break;
-    const int64_t i = channels[c] * area + pixel, j = b * area + pixel;
-    float next = next_term(total[c], degree[j], inverse[j], tile[c * cells + center], arrays.previous[i], factors);
+    const int64_t i = channels[c] * area + pixel;
+    const float now = reinterpret_cast<const float*>(tile + c / 4 * cells + center)[c % 4];
+    float next = next_term(total[c], here, share, now, arrays.previous[i], factors);
     if (arrays.source) next += arrays.source_weight * arrays.source[i];
     arrays.next[i] = next;
     if (arrays.sum) arrays.sum[i] += arrays.weight * next;
@@ -258,6 +263,7 @@ struct Walker {
   WalkScratch scratch;
   Param param;
   cudaStream_t stream;
+  RasterOrder<Param> order{param};
 
   // `group`: channels of a chunk
   int prepare(const float* boundary, const int64_t* image_index, double beta, int group = kGroup) const {
@@ -266,10 +272,10 @@ struct Walker {
                                      shape.M, shape.B, max_chunks(shape, group), group))
       return code;
     if (param.size > 0)  // radius 1 has no neighbours
-      if (const int code = CUDA_LAUNCH(weights_kernel<Param>, pair_grid(shape.B * param.size, area), dim3(kThreads), 0,
-                                       stream, boundary, sizes, scratch.weights, shape, beta, param))
+      if (const int code = CUDA_LAUNCH(weights_kernel<Param>, pair_grid(shape.B * param.size, area, kThreads),
+                                       dim3(kThreads), 0, stream, boundary, sizes, scratch.weights, shape, beta, param))
         return code;
-    return CUDA_LAUNCH(degree_kernel<Param>, dim3(grid_for(shape.B * area, kThreads)), dim3(kThreads), 0, stream,
+    return CUDA_LAUNCH(degree_kernel<Param>, pair_grid(shape.B, area, kThreads), dim3(kThreads), 0, stream,
                        scratch.weights, scratch.degree, scratch.inverse, shape, param);
   }
 
@@ -277,11 +283,11 @@ struct Walker {
     if (shape.M == 0) return 0;
     const TermFactors<float> factors{static_cast<float>(scale), static_cast<float>(scale - previous_scale),
                                      static_cast<float>(previous_scale)};
-    const dim3 grid(grid_for(shape.W, kTileColumns), grid_for(shape.H, kTileRows),
-                    static_cast<unsigned>(max_chunks(shape, kGroup)));
-    return CUDA_LAUNCH((term_kernel<kGroup, Param>), grid, dim3(kThreads), tile_bytes<kGroup>(shape.radius), stream,
+    const dim3 grid(static_cast<unsigned>(max_chunks(shape, kGroup)), grid_for(shape.H, kTileRows),
+                    grid_for(shape.W, kTileColumns));
+    return CUDA_LAUNCH((term_kernel<kGroup, RasterOrder<Param>>), grid, dim3(kThreads), tile_bytes<kGroup>(shape.radius), stream,
                        scratch.weights, scratch.degree, scratch.inverse, sizes, scratch.table, shape, arrays, factors,
-                       param, RasterOrder<Param>(param));
+                       order);
   }
 };
 

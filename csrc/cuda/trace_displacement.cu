@@ -14,8 +14,7 @@ __global__ void __launch_bounds__(kBlock)
                               int32_t* RESTRICT ends, int64_t total, int64_t h, int64_t w, int64_t num_steps) {
   for (int64_t i = int64_t(blockIdx.x) * kBlock + threadIdx.x; i < total; i += int64_t(gridDim.x) * kBlock) {
     const int64_t x = i % w, y = i / w % h, b = i / (w * h), plane = h * w;
-    const auto height = static_cast<int32_t>(sizes ? sizes[2 * b] : h);
-    const auto width = static_cast<int32_t>(sizes ? sizes[2 * b + 1] : w);
+    const int32_t height = true_length(sizes, b, 0, h), width = true_length(sizes, b, 1, w);
     const float* dy = displacement + 2 * b * plane;
     Position<float> p{static_cast<float>(y), static_cast<float>(x)};
     if (y < height && x < width) p = trace(p, dy, dy + plane, w, height, width, num_steps);

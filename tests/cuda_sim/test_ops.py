@@ -39,9 +39,10 @@ def test_trace_displacement(kernels, order):
     field = 2 * torch.randn(2, 2, 9, 11, generator=_generator())
     field[1, :, 2:5] = field[1, :, 2:5].round()
     sizes = torch.tensor([[9, 11], [6, 4]], dtype=torch.int32)
-    for table in (None, sizes):
+    too_large = torch.tensor([[9, 2**31 - 1], [6, 12]], dtype=torch.int32)  # as nothing refuses it in a CUDA graph
+    for table in (None, sizes, too_large):
         for steps in (0, 1, 40, 300):
-            want = ops.trace_displacement(field, steps, sizes=table)
+            want = torch.ops.wsis.trace_displacement(field, table, steps)
             got = np.empty(want.shape, np.int32)
             table_array = None if table is None else _input(table)
             kernels.call("trace_displacement_cuda", _input(field), table_array, got, 2, 9, 11, steps, None, order=order)

@@ -82,3 +82,11 @@ def test_padding_stays_where_it_is_and_moves_nobody():
     outside[:7, :4] = False
     assert torch.equal(ends[1][:, outside], _grid(12, 10)[0][:, outside])
     assert torch.equal(ends[2], _grid(12, 10)[0])
+
+
+def test_a_size_beyond_the_padded_one_counts_as_that():
+    """The function refuses it, but cannot while a graph is traced or captured."""
+    field = 3 * torch.randn(2, 2, 6, 7, generator=torch.Generator().manual_seed(2))
+    sizes = torch.tensor([[2**31 - 1, 4], [5, 8]], dtype=torch.int32)
+    ends = torch.ops.wsis.trace_displacement(field, sizes, 40)
+    assert torch.equal(ends, ops.trace_displacement(field, 40, sizes=torch.tensor([[6, 4], [5, 7]])))
