@@ -8,6 +8,7 @@ import os
 import struct
 import zlib
 from collections import Counter
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -365,3 +366,17 @@ def test_mpo_takes_the_first_picture(tmp_path):
         pytest.skip("this Pillow does not write MPO")
     assert np.abs(read_image(path).astype(int) - smooth()).mean() < 12
     assert io.BytesIO(path.read_bytes()).read(2) == b"\xff\xd8"
+
+
+def test_the_header_of_a_png_is_read_without_its_pixels(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(tmp_path / "r.png", smooth(), exif=exif)
+    assert read_image_info(path).exif_rotated
+    data = (tmp_path / "r.png").read_bytes()
+    start = data.index(b"IDAT")
+    (tmp_path / "r.png").write_bytes(data[: start + 20])
+    assert read_image_info(path).exif_rotated
+    plain = save(tmp_path / "p.png", smooth())
+    with mock.patch.object(PngImageFile, "load", side_effect=AssertionError("decoded")):
+        assert not read_image_info(plain).exif_rotated

@@ -157,10 +157,10 @@ def read_image(
                 stage,
                 f"is {image.height} x {image.width}, expected sides of at least {min_side}",
             )
+        _load(image, data, path, stage)
         if notes is not None:
             notes["exif_rotated"] += _exif_rotated(image)
             notes[f"from_{image.mode}"] += image.mode != "RGB"
-        _load(image, data, path, stage)
         try:
             return _to_rgb(image, path, stage)
         except _DECODE_ERRORS as error:
@@ -341,6 +341,9 @@ def _to_rgb(image: Image.Image, path: PathLike, stage: str) -> np.ndarray:
 
 
 def _exif_rotated(image: Image.Image) -> bool:
+    """Whether an orientation is recorded; where a PNG is not decoded yet, in front of its pixels."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return False
     try:
         return image.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1)
     except _DECODE_ERRORS:
