@@ -54,6 +54,16 @@ def test_every_class_in_its_share(root):
     assert "bird" in result.summary()
 
 
+def test_names_that_a_list_would_change_are_refused(tmp_path):
+    names = ["#1", "a ", " b", "c.jpg", "fine", "good one"]
+    photos(tmp_path, names)
+    (tmp_path / "tags.json").write_text(json.dumps({name + ".png": ["cat"] for name in names}))
+    with pytest.raises(ConfigError) as caught:
+        split(tmp_path)
+    assert [str(problem).split("'")[1] for problem in caught.value.problems] == [" b", "#1", "a ", "c.jpg"]
+    assert not (tmp_path / "ImageSets").exists()
+
+
 def test_seeded_and_never_overwritten_unasked(root):
     first = [path.read_bytes() for path in split(root).paths]
     with pytest.raises(ConfigError, match=r"train\.txt exists; give --overwrite=true"):

@@ -17,6 +17,7 @@ import numpy as np
 from wsis.data.artifacts import make_folder, write_bytes
 from wsis.data.config import DataConfig
 from wsis.data.dataset import open_data
+from wsis.data.images import IMAGE_SUFFIXES
 from wsis.errors import ConfigError, Problems
 
 __all__ = ["Config", "Result", "run", "stratified"]
@@ -92,6 +93,7 @@ def run(config: Config) -> Result:
     data = open_data(config)
     data.require_labels()
     ids = list(data.ids)
+    _check_lines(ids)
     labels = [data[index].labels or () for index in range(len(ids))]
     chosen = stratified(labels, _groups(ids, config.together), config.share, config.split_seed)
     root = Path(config.root)
@@ -107,6 +109,14 @@ def run(config: Config) -> Result:
     counts = [[sum(c in labels[n] for n in side) for side in sides] for c in range(len(data.categories))]
     rows = tuple((name, *pair) for name, pair in zip(data.categories.names, counts))
     return Result(paths, (len(sides[0]), len(sides[1])), rows)
+
+
+def _check_lines(ids: Sequence[str]) -> None:
+    """``ConfigError`` for ids that a list of images would give back as others, or as comments."""
+    lost = [name for name in ids if name != name.strip() or name.startswith("#") or name.endswith(IMAGE_SUFFIXES)]
+    text = "cannot stand in a list (it begins with # or a blank, ends with a blank, or ends like a file); rename it"
+    if lost:
+        raise ConfigError([f"picture {name!r} {text}" for name in lost])
 
 
 def stratified(labels: Sequence[Sequence[int]], groups: Sequence[int], share: float, seed: int) -> np.ndarray:
