@@ -5,6 +5,7 @@ import gc
 import io
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,30 @@ def test_names_of_2014_keep_their_number(tmp_path):
     path = run / "exports" / "coco-results.json"
     again = read_coco(path, COCO_CATEGORIES, [row.image_id for row in rows])
     assert {name: len(rows) for name, rows in again.items()} == {row.image_id: 1 for row in rows}
+
+
+def test_pictures_that_someone_put_beside_an_export_stay(tmp_path):
+    """Without the data's folder the pictures are the user's to put there; linked ones are the export's."""
+    for name in ("a.jpg", "b/c.jpg"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "data" / name).write_bytes(b"picture")
+    rows = [row_of(name, boxes((4, 4), (0, 0, 2, 2, 0, 1.0)), f"{name}.jpg") for name in ("a", "b/c")]
+    run = write_run(tmp_path / "run", rows, CLASSES)
+    config = export.Config(run=str(run), format="yolo", output=str(tmp_path / "out"), overwrite=True)
+    images = tmp_path / "out" / "images"
+    export.run(replace(config, pictures=str(tmp_path / "data")))
+    assert images.joinpath("a.jpg").is_symlink()
+    assert images.joinpath("b", "c.jpg").is_symlink()
+    export.run(config)
+    assert not images.exists()
+    images.mkdir()
+    (images / "a.jpg").write_bytes(b"mine")
+    (images / "more.txt").write_bytes(b"mine")
+    export.run(replace(config, pictures=str(tmp_path / "data")))
+    assert (images / "a.jpg").read_bytes() == (images / "more.txt").read_bytes() == b"mine"
+    assert images.joinpath("b", "c.jpg").is_symlink()
+    export.run(config)
+    assert sorted(path.name for path in images.rglob("*")) == ["a.jpg", "more.txt"]
 
 
 def test_empty_run(tmp_path):

@@ -170,13 +170,14 @@ def picture_path(row: Row, options: ExportOptions) -> Path | None:
 
 
 def link_picture(row: Row, folder: Path, options: ExportOptions) -> None:
-    """A link ``folder/ID.suffix`` to the picture of a row, where its folder is known."""
+    """A link ``folder/ID.suffix`` to the picture of a row, where its folder is known and nothing is there yet."""
     picture = picture_path(row, options)
     if picture is None:
         return
     path = safe_join(folder, file_name(row))
     make_folder(path.parent)
-    path.symlink_to(picture)
+    if not path.exists():
+        path.symlink_to(picture)
 
 
 def counts_of(written: Written) -> dict[str, int]:

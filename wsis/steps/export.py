@@ -6,6 +6,7 @@ Rows are read and written one at a time, so that memory does not grow with the r
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from wsis.runtime.shards import iterate_rows, run_categories, run_data
 __all__ = ["Config", "Result", "run"]
 
 _FILES = ("coco", "coco-results", "labelstudio")
-_FOLDERS = ("SegmentationClass", "SegmentationObject", "ImageSets", "labels", "images")
+_FOLDERS = ("SegmentationClass", "SegmentationObject", "ImageSets", "labels")
 
 
 @dataclass(frozen=True)
@@ -174,4 +175,16 @@ def _output(config: Config, folder: Path) -> Path:
         for part in _FOLDERS:
             if (output / part).is_dir():
                 shutil.rmtree(output / part)
+        _remove_links(output / "images")
     return make_folder(output)
+
+
+def _remove_links(folder: Path) -> None:
+    """Take the links away that an export made, and folders that are empty then; pictures that someone put there
+    stay."""
+    for base, folders, files in os.walk(folder, topdown=False):
+        for name in (*folders, *files):
+            if os.path.islink(os.path.join(base, name)):
+                os.unlink(os.path.join(base, name))
+        if not os.listdir(base):
+            os.rmdir(base)
