@@ -195,6 +195,13 @@ def test_missing_folder_is_a_system_fault_naming_it(tmp_path):
         write_bytes(tmp_path / "gone" / "a", b"x")
 
 
+def test_a_folder_in_the_way_is_bad_input_and_leaves_nothing(tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(ConfigError, match="x: is a folder, expected the name of a file"):
+        write_bytes(tmp_path / "x", b"")
+    assert files(tmp_path) == ["x"]
+
+
 def test_a_device_or_a_pipe_is_written_to_and_stays(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

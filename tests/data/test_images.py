@@ -13,6 +13,7 @@ from unittest import mock
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from wsis.data import images
 from wsis.data.images import file_stamp, read_image, read_image_info, read_index_map

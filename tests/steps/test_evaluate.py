@@ -175,6 +175,12 @@ def test_names_that_look_like_markup_are_shown_as_they_are(tmp_path):
         assert name in text
 
 
+def test_a_folder_in_the_place_of_the_output_is_found_before_the_work(case, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "compare_image", None)
+    with pytest.raises(ConfigError, match="is a folder, expected the name of a file"):
+        figures(runs=(str(case[2]),), output=str(tmp_path))
+
+
 def test_no_coco_and_other_thresholds(case):
     _, _, run = case
     config = evaluate.Config(runs=(str(run),), data=SCENES, coco="none", iou_thresholds=(0.3,), per_class=False)

@@ -5,6 +5,7 @@ Everything that is kept goes to disk through here.
 
 from wsis.data.atomic import (
     atomic_file,
+    check_file_name,
     check_relative,
     encode_png,
     file_sha256,
@@ -23,6 +24,7 @@ __all__ = [
     "Journal",
     "RunFolder",
     "atomic_file",
+    "check_file_name",
     "check_relative",
     "encode_png",
     "file_sha256",

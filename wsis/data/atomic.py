@@ -27,6 +27,7 @@ from wsis.errors import ConfigError, SystemFault, system_fault
 
 __all__ = [
     "atomic_file",
+    "check_file_name",
     "check_relative",
     "encode_png",
     "file_sha256",
@@ -95,6 +96,12 @@ def safe_join(root: PathLike, name: str) -> Path:
     return path
 
 
+def check_file_name(path: PathLike) -> None:
+    """``ConfigError`` if a file cannot stand at ``path`` because a folder does."""
+    if Path(path).is_dir():
+        raise ConfigError(f"{os.fspath(path)}: is a folder, expected the name of a file")
+
+
 def make_folder(path: PathLike) -> Path:
     """Create ``path`` and its parents; ``ConfigError`` if it cannot be a folder."""
     path = Path(path)
@@ -118,9 +125,11 @@ def atomic_file(path: PathLike, needed: int | None = None) -> Iterator[IO[bytes]
         needed: bytes that will be written, where known; named when the disk is full.
 
     Raises:
+        ConfigError: ``path`` is a folder.
         SystemFault: writing failed; the temporary is removed and ``path`` is as it was.
     """
     path = Path(path)
+    check_file_name(path)
     temporary = _temporary(path)
     try:
         if _is_device(path):

@@ -63,6 +63,8 @@ class Config(DataConfig):
             problems.add("workers", f"got {self.workers}, expected 0 to 256")
         if self.report and not Path(self.report).absolute().parent.is_dir():
             problems.add("report", f"got {self.report}, whose folder does not exist")
+        elif self.report and Path(self.report).is_dir():
+            problems.add("report", f"got {self.report}, which is a folder, expected the name of a file")
         problems.raise_if_any()
 
 

@@ -16,7 +16,7 @@ from rich.progress import track
 from rich.table import Table
 
 import wsis
-from wsis.data.artifacts import make_folder, write_json
+from wsis.data.artifacts import check_file_name, make_folder, write_json
 from wsis.data.dataset import DataConfig, ImageSet, open_data
 from wsis.errors import ConfigError, DataFault, ExitCode, Problems, did_you_mean
 from wsis.evaluation import instance_coco, instance_voc, semantic
@@ -136,6 +136,10 @@ def run(config: Config) -> Result:
     Raises:
         ConfigError: nothing to compare, no masks, other classes; every source is opened before any work.
     """
+    output = Path(config.output) if config.output else None
+    if output is not None:
+        check_file_name(output)
+        make_folder(output.parent)
     data = open_data(config.data)
     if len(data) == 0:
         raise ConfigError("data: the list of images is empty")
@@ -151,9 +155,7 @@ def run(config: Config) -> Result:
     if len(faults) == len(data):
         raise ConfigError(f"none of the {len(data)} images could be compared; the first: {faults[0]['text']}")
     figures = _figures(config, data, sources, comparisons, faults)
-    output = Path(config.output) if config.output else None
     if output is not None:
-        make_folder(output.parent)
         write_json(output, figures)
     return Result(figures, output, config.per_class)
 

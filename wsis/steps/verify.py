@@ -43,6 +43,8 @@ class Config:
             problems.add("run", "is empty, expected the folder of a label run")
         if self.report and not Path(self.report).absolute().parent.is_dir():
             problems.add("report", f"got {self.report}, whose folder does not exist")
+        elif self.report and Path(self.report).is_dir():
+            problems.add("report", f"got {self.report}, which is a folder, expected the name of a file")
         problems.raise_if_any()
 
 
