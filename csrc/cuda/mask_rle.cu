@@ -161,7 +161,8 @@ dim3 strip_grid(const RleProblem& p) {
 int mask_rle_count_cuda(const RleProblem& p, const RleScratch& s, void* stream) {
   const auto queue = static_cast<cudaStream_t>(stream);
   const int64_t strips = rle_strips(p);
-  if (int code = CUDA_LAUNCH(count_changes_kernel, strip_grid(p), dim3(kBlock), 0, queue, p, s.strip_counts)) return code;
+  if (int code = CUDA_LAUNCH(count_changes_kernel, strip_grid(p), dim3(kBlock), 0, queue, p, s.strip_counts))
+    return code;
   return exclusive_scan(s.strip_counts, strips, s.strip_offsets, s.partial, queue);
 }
 
