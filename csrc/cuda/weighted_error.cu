@@ -7,7 +7,7 @@ namespace {
 constexpr int kBlock = 256;
 constexpr int kSums = 2 * kErrorTargets;  // a sum and a count for each target
 
-// One thread a pixel, its channels in order; a block's threads meet pairwise, blocks in order of their number: the sums
+// One thread a pixel, its channels in order; a block's threads meet pairwise, the blocks in finish_kernel: the sums
 // have the same bits whatever is done first. partial: [gridDim.x, kSums].
 __global__ void __launch_bounds__(kBlock) error_kernel(ErrorProblem<float> p, double* RESTRICT partial) {
   __shared__ double shared[kSums][kBlock];
