@@ -209,6 +209,33 @@ def test_the_same_tags_in_every_format(tmp_path):
         assert table.categories == ANIMALS
 
 
+@pytest.mark.parametrize(
+    "head",
+    ["name,tags", "Image Name,Tags", "file_name,class", "filename,Class_Name", "image-id,label", "path,labels",
+     "image,category", "PHOTO,Categories", "imagepath,class names"],
+)  # fmt: skip
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_head_is_no_image_and_no_class(tmp_path, head, quote):
+    head = ",".join(f"{quote}{cell}{quote}" for cell in head.split(","))
+    table = read_tags(write(tmp_path / "t.csv", f"{head}\nx.jpg,pear\n"))
+    assert (table.categories.names, table.labels) == (("pear",), {"x.jpg": (0,)})
+
+
+@pytest.mark.parametrize("row", ["dog,dog", "image.jpg,label", "names,cat", "x,tags", "class,cat", "name5,label"])
+def test_an_image_is_no_head(tmp_path, row):
+    name = row.split(",")[0]
+    assert read_tags(write(tmp_path / "t.csv", f"{row}\ny,pear\n")).labels.keys() == {name, "y"}
+
+
+def test_a_row_without_a_name_is_no_head(tmp_path):
+    assert "is empty" in problems(read_tags, write(tmp_path / "t.csv", ",label\nx,pear\n"))[0]
+
+
+def test_columns_between_semicolons_are_named(tmp_path):
+    (text,) = problems(read_tags, write(tmp_path / "t.csv", "x.jpg;dog\n"))
+    assert "got 1 column, expected 2: name,tag;tag (the columns are separated by ; here" in text
+
+
 def test_without_classes_the_sorted_tags_are_the_classes(tmp_path):
     table = read_tags(write(tmp_path / "t.csv", "x,pear;apple\ny,fig\n"))
     assert table.categories.names == ("apple", "fig", "pear")

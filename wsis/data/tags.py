@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,10 @@ __all__ = ["TagTable", "read_tags", "read_xml_tags"]
 
 _NAME_KEYS = ("name", "image", "file", "file_name", "filename", "id", "image_id")
 _TAG_KEYS = ("tags", "labels", "tag", "label", "classes", "class")
+_HEADS = (
+    re.compile("(image|picture|photo|file)?(name|path|id|file)?|img|imgname"),
+    re.compile("(image|class)?(tag|label|class|name|category)(s|es|names?)?|categories"),
+)
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _Row = tuple[str | int, str, Sequence[Any]]
 """Where it stands (a line of the file, or words), the name, and its tags."""
@@ -268,7 +273,9 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _is_header(name: str, tags: str) -> bool:
-    return name.lower() in _NAME_KEYS and tags.lower() in _TAG_KEYS
+    """Whether both cells are words for what stands below them, like ``Image Name`` and ``Tags``."""
+    plain = (re.sub(r"[ _-]", "", text.lower()) for text in (name, tags))
+    return bool(name) and all(_HEADS[column].fullmatch(text) for column, text in enumerate(plain))
 
 
 def _split(text: str) -> list[str]:
@@ -295,13 +302,12 @@ def _csv_rows(path: Path, problems: Problems) -> Iterator[_Row]:
             while len(cells) > 2 and not cells[-1]:
                 cells.pop()
             if len(cells) != 2:
-                hint = (
-                    "separate several tags with ;"
-                    if len(cells) > 2
-                    else "leave the second column empty for none"
-                )
-                text = f"got {len(cells)} columns, expected 2: name{delimiter!r}tag;tag"
-                problems.add(_place(path, start), text, hint)
+                hint = "separate several tags with ;" if len(cells) > 2 else "leave the second column empty for none"
+                if len(cells) == 1 and ";" in cells[0]:
+                    hint = "the columns are separated by ; here: save the file with commas between them"
+                between = {"\t": "<tab>"}.get(delimiter, delimiter)
+                count = f"{len(cells)} column{'s' * (len(cells) > 1)}"
+                problems.add(_place(path, start), f"got {count}, expected 2: name{between}tag;tag", hint)
                 continue
             if cells[1] not in split:
                 split[cells[1]] = _split(cells[1])
