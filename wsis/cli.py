@@ -151,6 +151,9 @@ def _dispatch(words: list[str]) -> int:
         if words[: len(parts)] == parts and command.exists():
             return _run_step(command, words[len(parts) :])
     known = [command.name for command in COMMANDS if command.exists()] + ["run"]
+    longer = [name for name in known if name.startswith(words[0] + " ")]
+    if longer:
+        return _complain([f"{words[0]!r} has more than one word: {', '.join(longer)}"], ExitCode.BAD_INPUT)
     close = difflib.get_close_matches(words[0], known, 1, 0.0)
     return _complain(
         [f"unknown command {words[0]!r}; did you mean {close[0]}? (wsis --help lists all)"],

@@ -120,6 +120,12 @@ def test_unknown_command_is_answered_with_the_nearest(step, capsys):
     assert "did you mean probe?" in capsys.readouterr().err
 
 
+def test_half_of_a_command_is_answered_with_all_of_them(capsys):
+    for words in (["data"], ["data", "--help"], ["data", "chek"]):
+        assert main(words) == 2
+        assert capsys.readouterr().err == "wsis: 'data' has more than one word: data check, data split\n"
+
+
 def test_overview_and_version(capsys):
     for words in ([], ["--help"], ["help"]):
         assert main(words) == 0
