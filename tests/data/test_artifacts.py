@@ -340,6 +340,27 @@ def _hold(path, ready):
     folder.close()
 
 
+def test_processes_forked_by_the_holder_do_not_hold_it(tmp_path):
+    """Those that prepare training images live for seconds after their parent was killed."""
+    folder = RunFolder(tmp_path, "label", {})
+    (ready, begun), (end, ended) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(ended)
+        os.write(begun, b"x")
+        os.read(end, 1)
+        os._exit(0)
+    folder.close()
+    try:
+        os.read(ready, 1)
+        RunFolder(tmp_path, "label", {}).close()
+    finally:
+        os.close(ended)
+        os.waitpid(child, 0)
+        for handle in (ready, begun, end):
+            os.close(handle)
+
+
 def test_the_lock_dies_with_its_holder(tmp_path):
     context = multiprocessing.get_context("fork")
     ready = context.Event()

@@ -98,3 +98,16 @@ def test_output_does_not_depend_on_threads_and_nothing_stays_open(tmp_path, stra
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("before", "kept"), [(signal.SIG_IGN, True), (signal.SIG_DFL, False)])
+def test_a_hangup_that_nohup_ignores_stays_ignored(before, kept):
+    own = signal.signal(signal.SIGHUP, before)
+    try:
+        with StopRequest() as stop:
+            assert (signal.getsignal(signal.SIGHUP) == signal.SIG_IGN) is kept
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.asked is not kept
+        assert signal.getsignal(signal.SIGHUP) == before
+    finally:
+        signal.signal(signal.SIGHUP, own)

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,7 @@ class RunFolder:
         self.parts = json.loads(json.dumps(parts, allow_nan=False))
         self.fingerprint = fingerprint({"kind": kind, "parts": self.parts})
         self._lock = _lock(self.path / "run.lock", shared)
+        _OPEN.add(self)
         try:
             self.removed = remove_stale(self.path, alone=not shared)
             self.resumed = self._compare()
@@ -161,6 +163,18 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_OPEN: weakref.WeakSet[RunFolder] = weakref.WeakSet()
+
+
+def _let_go_in_child() -> None:
+    """A process forked from one that holds a run shares its lock, and would keep it should the holder die."""
+    for folder in list(_OPEN):
+        folder.close()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 class Journal:

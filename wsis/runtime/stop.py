@@ -16,7 +16,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequest:
-    """Catches SIGINT, SIGTERM and SIGHUP while it is entered; does nothing outside the main thread.
+    """Catches SIGINT, SIGTERM and SIGHUP while it is entered; does nothing outside the main thread. A SIGHUP that is
+    ignored, as under ``nohup``, stays so.
 
     Attributes:
         asked: whether a signal has come.
@@ -37,8 +38,14 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                self._before[number] = signal.signal(number, self._caught)
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._caught)
         return self
+
+    def catch_again(self) -> None:
+        """Put the handlers back where another library has put its own in their place since."""
+        for number in self._before:
+            signal.signal(number, self._caught)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,10 +21,12 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from wsis.data.artifacts import Journal, RunFolder, file_sha256
-from wsis.errors import ConfigError
+from wsis.errors import ConfigError, SystemFault
 from wsis.models import checked_state
 from wsis.runtime.device import choose_device
 from wsis.runtime.memory import keep_freed_memory
+from wsis.runtime.progress import say
+from wsis.runtime.stop import StopRequest
 
 from .batches import BatchPlan, CropData, TrainingData
 from .checkpoint import load_network, read_meta
@@ -90,7 +94,7 @@ def finished(network: Path, step: str) -> bool:
     try:
         load_network(network)
     except ConfigError as error:
-        print(f"{step}: {error}; it is made again from the last checkpoint", file=sys.stderr)
+        say(f"{step}: {error}; it is made again from the last checkpoint")
         return False
     return True
 
@@ -112,7 +116,8 @@ def fit(
     """Train from the newest checkpoint in ``folder/checkpoints`` that verifies, or from the start.
 
     The result does not depend on how often the training was interrupted: on the CPU the weights are
-    bit-equal.
+    bit-equal. A signal that asks to stop ends it after the step in hand, with a checkpoint; a second one, or one
+    where several processes train, ends it at once.
 
     Args:
         training: the module; its net holds the result afterwards.
@@ -127,6 +132,10 @@ def fit(
     Returns:
         ``steps``, ``resumed_from``, ``seconds`` and ``images_per_second`` of this call, and the last mean
         ``loss``.
+
+    Raises:
+        KeyboardInterrupt: asked to stop.
+        SystemFault: a process that prepares images died.
     """
     if machine.threads:
         torch.set_num_threads(machine.threads)
@@ -136,13 +145,12 @@ def fit(
     plan.start = training.start_step = start
     last = plan.steps if stop_at is None else min(stop_at, plan.steps)
     began = time.monotonic()
-    log = _Log(folder, machine, plan)
+    stop = StopRequest()
+    log = _Log(folder, machine, plan, stop)
     if start < last:
         trainer = _trainer(folder, machine, [*callbacks, log], last - start, training.synchronised_norm)
         training.train()
-        trainer.fit(training, datamodule=TrainingData(data, plan, machine.workers))
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        _run(trainer, training, TrainingData(data, plan, machine.workers), stop)
     seconds = time.monotonic() - began
     training.resume = None
     speed = (last - start) * plan.batch_size / seconds if start < last else 0.0
@@ -155,11 +163,35 @@ def fit(
     }
 
 
+def _run(trainer: pl.Trainer, training: Training, data: TrainingData, stop: StopRequest) -> None:
+    """Fit; Lightning itself would answer a signal with exit code 1 and leave Ctrl-C switched off."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with stop if trainer.world_size == 1 else contextlib.nullcontext():
+            trainer.fit(training, datamodule=data)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        raise KeyboardInterrupt from None
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        if not stop.asked:
+            text = "its last checkpoint is kept; out of memory, or of shared memory (/dev/shm), is the usual cause"
+            raise SystemFault(f"training: {str(error).strip()}; {text}") from error
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, before)
+    if stop.asked or trainer.interrupted:
+        raise KeyboardInterrupt
+
+
 def _resume(training: Training, folder: Path) -> int:
     """Put the newest state that verifies into the training; the steps it had done."""
     state, rejected = newest_state(folder) if folder.is_dir() else (None, [])
     for text in rejected:
-        print(f"{text}; the checkpoint before it is taken", file=sys.stderr)
+        say(f"{text}; the checkpoint before it is taken")
     if state is None:
         return 0
     name = str(state_path(folder, int(state["step"])))
@@ -205,8 +237,8 @@ class _Log(Callback):
     later row of a step counts.
     """
 
-    def __init__(self, folder: Path, machine: MachineConfig, plan: BatchPlan):
-        self.folder, self.machine, self.plan = folder, machine, plan
+    def __init__(self, folder: Path, machine: MachineConfig, plan: BatchPlan, stop: StopRequest):
+        self.folder, self.machine, self.plan, self.stop = folder, machine, plan, stop
         self.last_loss = float("nan")
         self._sums: dict[str, float] = {}
         self._count = 0
@@ -214,6 +246,7 @@ class _Log(Callback):
         self._since = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, module: Training) -> None:
+        self.stop.catch_again()
         if trainer.is_global_zero:
             self._journal = Journal(self.folder / "log.jsonl")
             self._journal.append({"event": "start", "step": module.start_step, "steps": self.plan.steps})
@@ -230,8 +263,10 @@ class _Log(Callback):
         step, last = module.step, trainer.global_step == trainer.max_steps
         if step % self.machine.log_every == 0 or last:
             self._row(trainer, module, step)
-        if last or (self.machine.checkpoint_every and step % self.machine.checkpoint_every == 0):
+        stopping = self.stop.asked
+        if last or stopping or (self.machine.checkpoint_every and step % self.machine.checkpoint_every == 0):
             self._checkpoint(trainer, module, step)
+        trainer.should_stop = trainer.should_stop or stopping
 
     def _row(self, trainer: pl.Trainer, module: Training, step: int) -> None:
         seconds = max(time.monotonic() - self._since, 1e-9)
@@ -244,7 +279,7 @@ class _Log(Callback):
         module.log_dict({**means, "lr": rate, "images_per_second": speed}, logger=True, rank_zero_only=True)
         if trainer.is_global_zero and not trainer.progress_bar_callback:
             parts = "  ".join(f"{key} {value:.4f}" for key, value in means.items())
-            print(f"step {step}/{self.plan.steps}  {parts}  {speed:.1f} images/s", file=sys.stderr, flush=True)
+            say(f"step {step}/{self.plan.steps}  {parts}  {speed:.1f} images/s")
         self._sums, self._count, self._since = {}, 0, time.monotonic()
 
     def _record(self, row: Mapping[str, Any]) -> None:
