@@ -98,7 +98,8 @@ def test_gradients_of_cpu_and_cuda_agree(spec: OpSpec):
         for ours, theirs in zip(on_gpu, gradients(spec, sample), strict=True):
             assert (ours is None) == (theirs is None)
             if ours is not None:
-                torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-4, atol=1e-6)
+                near = 1e-6 + 2e-5 * float(theirs.abs().max())  # long sums in float32, in another order
+                torch.testing.assert_close(ours.cpu(), theirs, rtol=1e-4, atol=near)
 
 
 def _spread(t: Tensor) -> Tensor:
