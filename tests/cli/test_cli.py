@@ -46,6 +46,7 @@ def step(monkeypatch):
         "stop": KeyboardInterrupt(),
         "pipe": BrokenPipeError(),
         "disk": OSError(28, "No space left on device"),
+        "memory": MemoryError(),
         "bug": ValueError("a fault of the program"),
     }
 
@@ -73,6 +74,7 @@ def step(monkeypatch):
         ("config", ExitCode.BAD_INPUT),
         ("system", ExitCode.SYSTEM),
         ("disk", ExitCode.SYSTEM),
+        ("memory", ExitCode.SYSTEM),
         ("stop", ExitCode.STOPPED),
         ("pipe", ExitCode.OK),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import sys
 import types
 from dataclasses import dataclass
@@ -67,6 +69,25 @@ def test_done_stages_are_skipped(tmp_path, calls, capsys):
     assert calls == ["one", "two"]
     assert "one: done and verified" in capsys.readouterr().err
     assert "skipped" in second.summary()
+
+
+@pytest.mark.parametrize("step", FILES)
+def test_every_file_that_a_step_takes_is_known(step):
+    """One that is not is compared by its name alone, and a stage made from an older content is called done."""
+    files, config = FILES[step], importlib.import_module(f"wsis.steps.{step}").Config
+    taken = ("weights", "seeds", "semantic", "points", "point_list", "run", "runs", "fields")
+    kinds = {item.name: type(item.default) for item in dataclasses.fields(config)}
+    texts, many = ({name for name, kind in kinds.items() if kind is want} for want in (str, tuple))
+    wanted = {name for name in texts | many if name in taken} | {name for name in texts if name.endswith("_weights")}
+    assert wanted <= {*files.reads, *files.writes}
+
+
+def test_a_record_of_a_field_that_was_a_setting_still_counts(tmp_path, calls, monkeypatch):
+    monkeypatch.setitem(FILES, "probe", StepFiles((), ("out",)))
+    run_stages(tmp_path, stages(tmp_path))
+    monkeypatch.setitem(FILES, "probe", StepFiles(("source",), ("out",), ("workers",)))
+    run_stages(tmp_path, stages(tmp_path, workers=4))
+    assert calls == ["one", "two"]
 
 
 def test_damaged_and_missing_outputs_are_made_again(tmp_path, calls):

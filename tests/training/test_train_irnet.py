@@ -79,3 +79,14 @@ def test_mean_displacement_is_the_mean_of_batch_means():
         means = [net.eval()(crop[None]).displacement.mean((0, 2, 3)) for crop in crops]
     expected = (torch.stack(means[:32]).mean(0) + torch.stack(means[32:]).mean(0)) / 2
     torch.testing.assert_close(measured, expected)
+
+
+def test_a_seed_map_of_another_size_is_a_fault(tmp_path):
+    """It was stretched to the picture."""
+    data = open_data(DATA)
+    for index in range(len(data)):
+        target = tmp_path / "seeds" / (data[index].id + ".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_png(target, data.load_semantic(index)[:-1])
+    with pytest.raises(ConfigError, match="E_SHAPE"):
+        train_irnet.run(_config(tmp_path, tmp_path / "seeds"))

@@ -110,14 +110,15 @@ def _carry_out(records: Path, stage: Stage, force: bool) -> Outcome:
     path, settings = records / f"{stage.name}.json", _settings(stage)
     record = _read(path)
     inputs = {name: content_sha256(file) for name, file in _paths(stage, "reads")}
-    if record and not force and record["settings"] == settings and record["inputs"] == inputs:
+    same = record is not None and _same_inputs(record, inputs)
+    if same and not force and _old_settings(record, stage) == settings:
         problem = next((why for name in record["outputs"] if (why := _not_what_it_was(record, name))), None)
         if problem is None:
             say(f"{stage.name}: done and verified ({path.parent.parent}), skipped")
             return Outcome(stage.name, "skipped", time.monotonic() - start, record["exit_code"])
         say(f"{stage.name}: {problem}; it is made again")
     again = force or record is not None
-    if force or (record and record["inputs"] != inputs):
+    if force or (record and not same):
         say(f"{stage.name}: {'asked for' if force else 'its inputs have changed'}, made again")
         _clear(stage)
     path.unlink(missing_ok=True)
@@ -137,11 +138,23 @@ def _carry_out(records: Path, stage: Stage, force: bool) -> Outcome:
 
 def _settings(stage: Stage) -> dict[str, Any]:
     """What decides the output of a stage beside its inputs."""
+    options = json.loads(json.dumps({"step": stage.step, "version": __version__, **dataclasses.asdict(stage.config)}))
+    return _without_files(options, stage)
+
+
+def _without_files(options: dict[str, Any], stage: Stage) -> dict[str, Any]:
     files = FILES[stage.step]
-    options = dataclasses.asdict(stage.config)
-    for name in (*files.reads, *files.writes, *files.free):
-        options.pop(name, None)
-    return json.loads(json.dumps({"step": stage.step, "version": __version__, **options}))
+    return {name: value for name, value in options.items() if name not in (*files.reads, *files.writes, *files.free)}
+
+
+def _old_settings(record: dict[str, Any], stage: Stage) -> dict[str, Any]:
+    """Those of a record, without fields that were settings when it was written and are files by now."""
+    return _without_files(record["settings"], stage)
+
+
+def _same_inputs(record: dict[str, Any], inputs: dict[str, str]) -> bool:
+    """Whether a record was made from these; the content of what it took for settings is not known."""
+    return record["inputs"] == {name: sha for name, sha in inputs.items() if name not in record["settings"]}
 
 
 def _changed(records: Path, stage: Stage) -> str:
@@ -149,7 +162,7 @@ def _changed(records: Path, stage: Stage) -> str:
     record = _read(records / f"{stage.name}.json")
     if record is None:
         return ""
-    old, new = _flat(record["settings"]), _flat(_settings(stage))
+    old, new = _flat(_old_settings(record, stage)), _flat(_settings(stage))
     differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     return ", ".join(f"{name} was {old.get(name)} and is now {new.get(name)}" for name in differing[:5])
 

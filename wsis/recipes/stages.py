@@ -109,9 +109,13 @@ FILES = {
     "train_irnet": StepFiles(("seeds", "weights", "cam_weights"), ("out",), ("machine",)),
     "train_peaks": StepFiles(("weights", "cam_weights"), ("out",), ("machine",)),
     "make_points": StepFiles(("peak_weights",), ("out",), ("workers", "max_faults", "verify")),
-    "train_center_offset": StepFiles(("semantic", "points", "weights", "point_list"), ("out",), ("machine",)),
+    "train_center_offset": StepFiles(
+        ("semantic", "points", "weights", "cam_weights", "point_list"), ("out",), ("machine",)
+    ),
     "label": StepFiles(
-        ("cam_weights", "irnet_weights", "center_offset_weights"), ("out", "semantic", "dump_fields"), _LABEL_FREE
+        ("cam_weights", "irnet_weights", "center_offset_weights", "detector_weights", "points"),
+        ("out", "semantic", "dump_fields"),
+        (*_LABEL_FREE, "decode_timeout", "engine", "address", "processes"),
     ),
     "export": StepFiles(("run",), ("output",)),
     "evaluate": StepFiles(("runs", "semantic"), ("output",), ("per_class",)),

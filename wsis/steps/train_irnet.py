@@ -147,7 +147,8 @@ class _Samples:
     def __call__(self, epoch: int, index: int) -> dict[str, Any]:
         config, image, name = self.config, self.data.load_image(index), self.data[index].id
         try:
-            seeds = read_index_map(safe_join(config.seeds, name + ".png"), len(self.data.categories))
+            path = safe_join(config.seeds, name + ".png")
+            seeds = read_index_map(path, len(self.data.categories), size=image.shape[:2])
         except DataFault as fault:
             raise fault.renamed(name) from fault
         rng = augment.draw(config.seed, epoch, index)
