@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 
@@ -104,3 +106,11 @@ def test_processes_share_a_batch():
 def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(ConfigError, match="batch_size"):
         BatchPlan(3, 4, 1, 0)
+
+
+@pytest.mark.parametrize("step", ["cam", "irnet", "peaks", "center_offset", "detector"])
+def test_a_seed_that_no_generator_takes_is_named(step):
+    config = importlib.import_module(f"wsis.steps.train_{step}").Config
+    assert config(seed=0).seed == 0
+    with pytest.raises(ConfigError, match=r"seed: got -1, expected 0 to 2147483647"):
+        config(seed=-1)

@@ -69,6 +69,7 @@ class Config:
         if reason:
             problems.add("backbone", reason)
         bounds = {
+            "seed": (0, 2**31 - 1),
             "min_side": (16, 16384),
             "max_side": (16, 16384),
             "crop": (16, 8192),

@@ -127,6 +127,7 @@ class Config:
             if getattr(self, name) not in known:
                 problems.add(name, f"got {getattr(self, name)!r}, expected {' or '.join(known)}")
         bounds = {
+            "seed": (0, 2**31 - 1),
             "point_confidence": (0, 1),
             "holdout": (0, 0.9),
             "long_side": (33, 8192),

@@ -101,6 +101,7 @@ class Config:
         if reason:
             problems.add("architecture", reason)
         bounds = {
+            "seed": (0, 2**31 - 1),
             "min_side": (32, 8192),
             "max_side": (32, 16384),
             "anchor": (4, 1024),

@@ -87,6 +87,7 @@ class Config:
         if reason:
             problems.add("backbone", reason)
         bounds = {
+            "seed": (0, 2**31 - 1),
             "trainable_from": (0, 5),
             "min_scale": (0.05, 16),
             "max_scale": (0.05, 16),

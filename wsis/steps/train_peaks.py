@@ -73,6 +73,7 @@ class Config:
         if reason:
             problems.add("backbone", reason)
         bounds = {"alpha": (0, 1), "width": (1, 4096), "side": (16, 4096), "crop": (16, 4096), "trainable_from": (0, 5)}
+        bounds |= {"seed": (0, 2**31 - 1)}
         for name, (low, high) in bounds.items():
             if not low <= getattr(self, name) <= high:
                 problems.add(name, f"got {getattr(self, name)}, expected {low} to {high}")
