@@ -48,6 +48,13 @@ def test_unreadable_photographs_do_not_stop_the_rest(photo, weights, tmp_path, c
     assert [path.name for path in (tmp_path / "out").iterdir()] == [f"{photo.stem}_instances.png"]
 
 
+def test_photographs_that_would_give_one_picture_are_refused(photo, weights, tmp_path):
+    other = tmp_path / photo.name
+    with pytest.raises(ConfigError, match=f"{photo} and {other} would give one picture"):
+        predict.run(config(weights, photo, other, out=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_tags_the_classifier_decides(photo, weights):
     everything = predict.run(config(weights, photo, tag_threshold=0.0))
     assert everything.rows[0].status == "ok"

@@ -133,6 +133,7 @@ def run(config: Config) -> Result:
         ConfigError: no photograph, an unknown tag, weights that cannot be used; every problem found is
         listed. SystemFault: the machine failed.
     """
+    _check_targets(config)
     categories, classes = _check(config)
     device = choose_device(config.device)
     labeller = _labeller(config, device)
@@ -169,6 +170,20 @@ def _needed(config: Config) -> dict[str, str]:
     return {"cam_weights": "cam_net", "irnet_weights": "irnet"}
 
 
+def _target(config: Config, photo: Path) -> Path:
+    return (Path(config.out) if config.out else photo.parent) / f"{photo.stem}_instances.png"
+
+
+def _check_targets(config: Config) -> None:
+    """``ConfigError`` naming photographs whose pictures would overwrite each other."""
+    first: dict[Path, str] = {}
+    pairs = ((first.setdefault(_target(config, Path(name)), name), name) for name in config.photos)
+    clashes = [(one, two) for one, two in pairs if one != two]
+    if clashes:
+        hint = "call predict for each, with different --out"
+        raise ConfigError([f"photos: {one} and {two} would give one picture; {hint}" for one, two in clashes])
+
+
 def _one(
     config: Config,
     labeller: Labeller | CenterOffsetLabeller | DetectorLabeller,
@@ -199,7 +214,8 @@ def _one(
     else:
         row.status = "ok_empty"
         masks = Instances.empty((row.height, row.width))
-    target = make_folder(Path(config.out) if config.out else photo.parent) / f"{photo.stem}_instances.png"
+    target = _target(config, photo)
+    make_folder(target.parent)
     write_png(target, overlay_instances(pixels, masks, categories, min_score=config.min_score))
     if config.json:
         write_json(target.with_suffix(".json"), _as_json(row, categories))
