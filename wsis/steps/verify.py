@@ -8,6 +8,7 @@ them again; nothing that is whole is touched.
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,9 @@ class Result:
         """The commands that mend what was found, in order."""
         commands = []
         if any(one.rebuilt and not one.harmless for one in self.findings):
-            commands.append(f"wsis verify {self.run} --rebuild")
+            commands.append(f"wsis verify {shlex.quote(str(self.run))} --rebuild")
         if any(not one.rebuilt and not one.harmless for one in self.findings):
-            commands.append(self.command or f"the same wsis label command with --out={self.run}")
+            commands.append(self.command or f"the same wsis label command with --out={shlex.quote(str(self.run))}")
         return commands
 
     def _count_lines(self) -> list[str]:
