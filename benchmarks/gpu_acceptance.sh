@@ -95,7 +95,11 @@ if wanted launch; then
   esac
 fi
 
-wanted tests && step cuda-tests 120 "$PYTHON" -m pytest tests/ops -k cuda -vv --tb=short -p no:cacheprovider
+# Much of the tests is the CPU's side: four processes where pytest-xdist is there.
+SHARED=()
+"$PYTHON" -c 'import xdist' 2>/dev/null && [ "$(nproc)" -ge 8 ] && SHARED=(-n 4)
+wanted tests && step cuda-tests 120 env OMP_NUM_THREADS=$(($(nproc) > 4 ? 4 : $(nproc))) \
+  "$PYTHON" -m pytest tests/ops -k cuda -vv --tb=short -p no:cacheprovider "${SHARED[@]}"
 wanted graphs && step cuda-graphs 40 "$PYTHON" -m pytest tests/labels/test_without_read_back.py -vv --tb=short -p no:cacheprovider
 
 # The four tools at once: they take turns on the GPU, and most of their time is the processor's. They look at the

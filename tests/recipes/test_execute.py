@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
+import shutil
 import sys
 import types
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from wsis.data.config import DataConfig
 from wsis.errors import ConfigError
 from wsis.recipes import execute
 from wsis.recipes.execute import run_stages
@@ -23,6 +27,7 @@ class Config:
     out: str = ""
     number: int = 1
     workers: int = 0
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,49 @@ def test_damaged_and_missing_outputs_are_made_again(tmp_path, calls):
 
 def test_changed_settings_are_refused_by_name(tmp_path, calls):
     run_stages(tmp_path, stages(tmp_path))
-    with pytest.raises(ConfigError, match=r"one: its settings have changed .*number was 1 and is now 5.*--force=one"):
+    with pytest.raises(ConfigError, match=r"one: its settings or .*number was 1 and is now 5.*--force=one"):
         run_stages(tmp_path, stages(tmp_path, first=5))
     assert (tmp_path / "one" / "result.txt").read_text() == "1"
+
+
+def photographs(root: Path, tags: str) -> DataConfig:
+    root.mkdir(exist_ok=True)
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8)).save(root / f"{name}.png")
+    (root / "tags.csv").write_text(tags)
+    return DataConfig(kind="folder", root=str(root))
+
+
+def with_data(root: Path, data: DataConfig) -> list[Stage]:
+    return [dataclasses.replace(stage, config=dataclasses.replace(stage.config, data=data)) for stage in stages(root)]
+
+
+def test_edited_tags_are_refused_by_name(tmp_path, calls):
+    """The path of the tags is the same; what was made from the old ones is not called done."""
+    data = photographs(tmp_path / "photos", "file,tags\na.png,cat\nb.png,dog\n")
+    run_stages(tmp_path, with_data(tmp_path, data))
+    assert [outcome.how for outcome in run_stages(tmp_path, with_data(tmp_path, data)).outcomes] == ["skipped"] * 2
+    photographs(tmp_path / "photos", "file,tags\na.png,cat dog\nb.png,dog\n")
+    with pytest.raises(ConfigError, match=r"one: .*its images, their tags or the classes.*--force=one[\s\S]*two: "):
+        run_stages(tmp_path, with_data(tmp_path, data))
+    assert calls == ["one", "two"]
+    again = run_stages(tmp_path, with_data(tmp_path, data), ["one", "two"])
+    assert [outcome.how for outcome in again.outcomes] == ["made again"] * 2
+    assert [outcome.how for outcome in run_stages(tmp_path, with_data(tmp_path, data)).outcomes] == ["skipped"] * 2
+
+
+def test_data_that_is_gone_or_was_not_recorded_does_not_undo_a_stage(tmp_path, calls):
+    data = photographs(tmp_path / "photos", "file,tags\na.png,cat\nb.png,dog\n")
+    run_stages(tmp_path, with_data(tmp_path, data))
+    for name in ("one", "two"):
+        path = tmp_path / "stages" / f"{name}.json"
+        record = json.loads(path.read_text())
+        assert len(record.pop("data")) == 64
+        path.write_text(json.dumps(record))
+    run_stages(tmp_path, with_data(tmp_path, data))
+    shutil.rmtree(tmp_path / "photos")
+    run_stages(tmp_path, with_data(tmp_path, data))
+    assert calls == ["one", "two"]
 
 
 def test_forced_stage_and_what_depends_on_it(tmp_path, calls):

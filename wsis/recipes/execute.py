@@ -19,6 +19,8 @@ import yaml
 
 from wsis import __version__
 from wsis.data.artifacts import file_sha256, make_folder, write_bytes, write_json
+from wsis.data.config import DataConfig
+from wsis.data.dataset import inspect_data
 from wsis.errors import ExitCode, Problems, did_you_mean
 from wsis.models.fetch import IMAGENET, PINNED
 from wsis.profiling import span
@@ -65,8 +67,9 @@ def run_stages(out: str | Path, stages: Sequence[Stage], force: Sequence[str] = 
 
     A stage is skipped if its record in ``OUT/stages`` has the fingerprint of its present settings and
     inputs, and its outputs are what they were. If only its inputs have changed (an earlier stage was made
-    again), it is made again. If its settings have changed, nothing is thrown away: the answer is an error
-    that names ``--force``.
+    again), it is made again. If its settings have changed, or the list of its images, their tags or the
+    classes, nothing is thrown away: the answer is an error that names ``--force``. Pictures are not looked
+    into.
 
     Args:
         out: folder of the run.
@@ -88,16 +91,17 @@ def run_stages(out: str | Path, stages: Sequence[Stage], force: Sequence[str] = 
             problems.add(f"{stage.name}.weights", stage.problem(), f"give --{stage.name}.weights=FILE{whole}")
     problems.raise_if_any()
     records = make_folder(Path(out) / "stages")
+    contents = _data_contents(stages)
     for stage in stages:
-        changed = "" if stage.name in force else _changed(records, stage)
+        changed = "" if stage.name in force else _changed(records, stage, contents.get(stage.name))
         if changed:
-            text = f"its settings have changed since it was made ({changed})"
+            text = f"its settings or data have changed since it was made ({changed})"
             problems.add(stage.name, text, f"give --force={stage.name} to make it again, or another --out")
     problems.raise_if_any()
     outcomes: list[Outcome] = []
     code = int(ExitCode.OK)
     for stage in stages:
-        outcome = _carry_out(records, stage, stage.name in force)
+        outcome = _carry_out(records, stage, stage.name in force, contents.get(stage.name))
         outcomes.append(outcome)
         code = max(code, outcome.exit_code)
         if outcome.exit_code not in (ExitCode.OK, ExitCode.WITH_FAULTS):
@@ -105,7 +109,19 @@ def run_stages(out: str | Path, stages: Sequence[Stage], force: Sequence[str] = 
     return RunResult(tuple(outcomes), code)
 
 
-def _carry_out(records: Path, stage: Stage, force: bool) -> Outcome:
+def _data_contents(stages: Sequence[Stage]) -> dict[str, str]:
+    """Fingerprint of images, tags and classes by name of stage, of those whose data can be read."""
+    known: dict[DataConfig, str] = {}
+    for data in {getattr(stage.config, "data", None) for stage in stages}:
+        if isinstance(data, DataConfig) and (data.root or data.kind == "scenes"):
+            problems = Problems()  # the step itself says what is wrong with its data
+            images = inspect_data(data, problems)
+            if images is not None and not problems:
+                known[data] = images.fingerprint()
+    return {stage.name: known[data] for stage in stages if (data := getattr(stage.config, "data", None)) in known}
+
+
+def _carry_out(records: Path, stage: Stage, force: bool, content: str | None) -> Outcome:
     start = time.monotonic()
     path, settings = records / f"{stage.name}.json", _settings(stage)
     record = _read(path)
@@ -131,7 +147,7 @@ def _carry_out(records: Path, stage: Stage, force: bool) -> Outcome:
         say(f"{stage.name}: {result.summary()}")
     if code in (ExitCode.OK, ExitCode.WITH_FAULTS):
         outputs = {str(file): content_sha256(file) for _, file in _paths(stage, "writes")}
-        value = {"settings": settings, "inputs": inputs, "outputs": outputs, "exit_code": code}
+        value = {"settings": settings, "inputs": inputs, "outputs": outputs, "exit_code": code, "data": content}
         write_json(path, {**value, "seconds": round(time.monotonic() - start, 1)})
     return Outcome(stage.name, "made again" if again else "made", time.monotonic() - start, code, result)
 
@@ -157,14 +173,18 @@ def _same_inputs(record: dict[str, Any], inputs: dict[str, str]) -> bool:
     return record["inputs"] == {name: sha for name, sha in inputs.items() if name not in record["settings"]}
 
 
-def _changed(records: Path, stage: Stage) -> str:
-    """Which settings of a stage that was done differ from now, in words; empty if none."""
+def _changed(records: Path, stage: Stage, content: str | None) -> str:
+    """What of a stage that was done differs from now, in words; empty if nothing. Records of data that cannot be read,
+    and those of earlier versions, do not tell."""
     record = _read(records / f"{stage.name}.json")
     if record is None:
         return ""
     old, new = _flat(_old_settings(record, stage)), _flat(_settings(stage))
     differing = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
-    return ", ".join(f"{name} was {old.get(name)} and is now {new.get(name)}" for name in differing[:5])
+    words = [f"{name} was {old.get(name)} and is now {new.get(name)}" for name in differing[:5]]
+    if not words and content and record.get("data") not in (None, content):
+        words.append("the list of its images, their tags or the classes are no longer the same")
+    return ", ".join(words)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
