@@ -110,10 +110,11 @@ def run_command(words: Sequence[str]) -> int:
     except BrokenPipeError:
         _mute_stdout()
         return ExitCode.OK
-    except (OSError, MemoryError) as error:
+    except (OSError, MemoryError, RuntimeError) as error:
         if not is_system_error(error):
             raise
-        text = f"{str(error) or 'out of memory'} (nothing finished is lost: the same command resumes)"
+        reason = str(error).partition("\n")[0] or "out of memory"
+        text = f"{reason} (nothing finished is lost: the same command resumes)"
         return _complain([text], ExitCode.SYSTEM)
     except ImportError as error:
         if not str(error).startswith("wsis:"):

@@ -13,6 +13,7 @@ import contextlib
 import difflib
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -216,8 +217,13 @@ EREMOTEIO ENOTCONN EHOSTDOWN EHOSTUNREACH ECONNRESET
 _SYSTEM_ERRNOS = {getattr(errno, name) for name in _SYSTEM_NAMES.split() if hasattr(errno, name)}
 
 
+_TORCH_FAILED = re.compile(r"DefaultCPUAllocator|out of memory|CUDA error|CUDA driver error|ECC error")
+
+
 def is_system_error(error: BaseException) -> bool:
-    """Whether ``error`` tells of the machine (disk, memory, descriptors) and not of one file."""
+    """Whether ``error`` tells of the machine (disk, memory, descriptors, GPU) and not of one file."""
+    if isinstance(error, RuntimeError):  # PyTorch has no class of its own for most of them
+        return _TORCH_FAILED.search(str(error)) is not None
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SYSTEM_ERRNOS)
 
 

@@ -12,6 +12,7 @@ import types
 from dataclasses import dataclass
 
 import pytest
+import torch
 
 from wsis import cli
 from wsis.__main__ import main
@@ -47,6 +48,8 @@ def step(monkeypatch):
         "pipe": BrokenPipeError(),
         "disk": OSError(28, "No space left on device"),
         "memory": MemoryError(),
+        "torch": RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: 8 bytes"),
+        "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand more lines"),
         "bug": ValueError("a fault of the program"),
     }
 
@@ -75,6 +78,8 @@ def step(monkeypatch):
         ("system", ExitCode.SYSTEM),
         ("disk", ExitCode.SYSTEM),
         ("memory", ExitCode.SYSTEM),
+        ("torch", ExitCode.SYSTEM),
+        ("gpu", ExitCode.SYSTEM),
         ("stop", ExitCode.STOPPED),
         ("pipe", ExitCode.OK),
     ],
