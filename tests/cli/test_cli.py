@@ -48,7 +48,7 @@ def step(monkeypatch):
         "pipe": BrokenPipeError(),
         "disk": OSError(28, "No space left on device"),
         "memory": MemoryError(),
-        "torch": RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: 8 bytes"),
+        "torch": RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate 8 bytes"),
         "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand more lines"),
         "bug": ValueError("a fault of the program"),
     }
