@@ -42,6 +42,15 @@ def _first_step(process):
     raise AssertionError(f"the training ended with {process.wait()}")
 
 
+@pytest.fixture
+def heeded():
+    """SIGHUP as it is without nohup, under which the tests may run, too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heeded")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_after_the_step_with_a_checkpoint(tmp_path, number):
     straight, _ = _train(tmp_path / "a")
