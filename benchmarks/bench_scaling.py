@@ -28,7 +28,7 @@ from wsis import ops
 from wsis.structures import InstanceMap, Points
 
 MOST = 1.25
-FEW_FAULTS, AHEAD = 2, 2 << 30
+FEW_FAULTS, AHEAD = 2, 1 << 30
 SIDES, MANY, BEYOND = (32, 64, 128, 256), (1, 4, 16), (1, 2)
 ALL_SIDES, ALL_MANY, ALL_BEYOND = (32, 64, 128, 256, 512, 1024), (1, 4, 16, 64), (1, 2, 4)
 Call = Callable[[], object]
@@ -235,18 +235,19 @@ def page_faults(call: Call) -> int:
     return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
 
 
-def wall_seconds(call: Call, rounds: int = 12) -> dict[int, float]:
+def wall_seconds(call: Call, least: int = 12, most: int = 200, budget: float = 0.7) -> dict[int, float]:
     """Fewest seconds on the wall with one thread and with two, which take turns: a call that wakes the threads, then
-    the one that is timed.
+    the one that is timed. Short calls take more turns, ``most`` within ``budget`` seconds.
 
-    Before calls that need fresh memory a few GiB are touched: with one thread the system hands out the pages that it
+    Before calls that need fresh memory a GiB is touched: with one thread the system hands out the pages that it
     has just taken back, with two others too, and on a virtual machine these may be the host's (``touch_fresh_memory``).
     """
     call()
     if page_faults(call) > FEW_FAULTS:
         touch_fresh_memory(AHEAD)
     times: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(rounds):
+    began = time.perf_counter()
+    while len(times[2]) < least or (len(times[2]) < most and time.perf_counter() - began < budget):
         for threads, taken in times.items():
             torch.set_num_threads(threads)
             call()
