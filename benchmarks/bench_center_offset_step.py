@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from benchmarks.bench_refine import CLASSES, SIZE, scene
+from wsis import ops
 from wsis.models import CenterOffsetOutput, build_center_offset_net
 from wsis.training.center_offset_training import CenterOffsetTraining
 from wsis.training.config import OptimConfig
@@ -36,9 +37,8 @@ def trained(net: torch.nn.Module, maps) -> torch.nn.Module:
 def batch_of(prediction, semantic: torch.Tensor, labels: torch.Tensor) -> dict:
     """What the data loader hands out: pictures, maps, image labels, and one point per instance."""
     points = []
-    for image, center in enumerate(prediction.center):
-        near = torch.nn.functional.max_pool2d(center[None], 41, 1, 20)[0] == center
-        rows = (near & (center > 0.5)).nonzero().tolist()
+    for image, peaks in enumerate(ops.peak_mask(prediction.center, 41, 0.5)):
+        rows = peaks.nonzero().tolist()
         points.append([(x, y, label, 1.0) for label, y, x in rows if semantic[image, y, x] == label + 1])
     images = torch.randn((len(semantic), 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
     flags = [False] * len(semantic)

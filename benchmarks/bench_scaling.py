@@ -235,7 +235,7 @@ def page_faults(call: Call) -> int:
     return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
 
 
-def wall_seconds(call: Call, least: int = 12, most: int = 200, budget: float = 0.7) -> dict[int, float]:
+def wall_seconds(call: Call, least: int = 8, most: int = 200, budget: float = 0.7) -> dict[int, float]:
     """Fewest seconds on the wall with one thread and with two, which take turns: a call that wakes the threads, then
     the one that is timed. Short calls take more turns, ``most`` within ``budget`` seconds.
 
