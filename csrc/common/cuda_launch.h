@@ -21,6 +21,7 @@
 namespace wsis {
 
 constexpr int64_t kMaxGrid = 2147483647;
+constexpr unsigned kFullWarp = 0xffffffffu;
 
 // Blocks of `block` threads that cover `count` items.
 inline unsigned grid_for(int64_t count, int block) {

@@ -138,7 +138,7 @@ class MeanField {
         copy_labels(set, p, count, labels);
         const int at = set.channel * kLanes;
         const auto message = [&](int f) {
-          return Message{block.filtered[f].data() + at, kernels_[f].lattice->norm.get() + p, kernels_[f].weight};
+          return Message{block.filtered[f].data() + at, kernels_[f].lattice->norm.data() + p, kernels_[f].weight};
         };
         soft_assign(message(0), message(1), labels, set.num_labels, set.unary.on, set.unary.off,
                     block.assigned.data() + at);

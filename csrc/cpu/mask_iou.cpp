@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
 #include <vector>
 
 #if defined(__SSE2__)
@@ -11,6 +10,7 @@
 #endif
 
 #include "common/parallel.h"
+#include "cpu/buffer.h"
 
 namespace wsis {
 namespace {
@@ -51,12 +51,12 @@ CPU_CLONES int64_t count_common(const uint64_t* RESTRICT a, const uint64_t* REST
 // The packed masks of both sets, and the words of each between the first and the last that is not 0.
 struct Packed {
   int64_t words;
-  std::unique_ptr<uint64_t[]> bits;  // not initialised: each thread writes the masks that it packs
+  Buffer<uint64_t> bits;
   std::vector<int64_t> first, last;
 
   explicit Packed(const MaskSets& sets)
       : words(mask_words(sets.plane)),
-        bits(new uint64_t[(sets.N + sets.M) * words]),
+        bits((sets.N + sets.M) * words),
         first(sets.N + sets.M),
         last(sets.N + sets.M) {
     parallel_for(0, sets.N + sets.M, 1, [&](int64_t begin, int64_t end) {
@@ -72,8 +72,8 @@ struct Packed {
     });
   }
 
-  uint64_t* row(int64_t k) { return bits.get() + k * words; }
-  const uint64_t* row(int64_t k) const { return bits.get() + k * words; }
+  uint64_t* row(int64_t k) { return bits.data() + k * words; }
+  const uint64_t* row(int64_t k) const { return bits.data() + k * words; }
   int64_t common(int64_t i, int64_t j) const {
     const int64_t low = std::max(first[i], first[j]), high = std::min(last[i], last[j]);
     return low < high ? count_common(row(i) + low, row(j) + low, high - low) : 0;

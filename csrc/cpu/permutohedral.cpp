@@ -129,7 +129,7 @@ void normalize(Lattice& lattice) {
   std::vector<float> values;
   assign_large(values, static_cast<size_t>(lattice.vertices * kWidth), 0.0f);
   std::vector<float> rows(kChunk * kWidth, 1.0f);
-  std::fill(lattice.norm.get(), lattice.norm.get() + lattice.pixels + kNormPadding, 1.0f);
+  std::fill(lattice.norm.data(), lattice.norm.data() + lattice.pixels + kNormPadding, 1.0f);
   for (int64_t p = 0; p < lattice.pixels; p += kChunk)
     splat(lattice, p, std::min<int64_t>(kChunk, lattice.pixels - p), rows.data(), kWidth, values.data());
   for (int axis = 0; axis < lattice.corners; ++axis)
@@ -147,9 +147,9 @@ Lattice build(const PixelSource& source, const CrfFeatures<D>& features, bool sp
   Lattice lattice;
   lattice.corners = D + 1;
   lattice.pixels = static_cast<int64_t>(source.h) * source.w;
-  lattice.ids = Scratch<int32_t>(lattice.pixels * (D + 1));
-  lattice.weights = Scratch<float>(lattice.pixels * (D + 1));
-  lattice.norm = Scratch<float>(lattice.pixels + kNormPadding);
+  lattice.ids = Buffer<int32_t>(lattice.pixels * (D + 1));
+  lattice.weights = Buffer<float>(lattice.pixels * (D + 1));
+  lattice.norm = Buffer<float>(lattice.pixels + kNormPadding);
   VertexTable table(lattice.pixels / 8);
   Simplex<D> chunk[kChunk];
   // Neighbouring pixels share most of their vertices, and vertex k of one is vertex k of the other.

@@ -2,30 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "common/dense_crf.h"
-#include "cpu/pages.h"
+#include "cpu/buffer.h"
 
 namespace wsis {
-
-// Memory without a first touch.
-template <class T>
-class Scratch {
- public:
-  explicit Scratch(int64_t size = 0) : data_(new T[static_cast<size_t>(size)]) {
-    const int64_t bytes = size * static_cast<int64_t>(sizeof(T));
-    if (bytes >= 2 * kHugePage) prefer_huge_pages(data_.get(), bytes);
-  }
-  T* get() { return data_.get(); }
-  const T* get() const { return data_.get(); }
-  T& operator[](int64_t i) { return data_[static_cast<size_t>(i)]; }
-  const T& operator[](int64_t i) const { return data_[static_cast<size_t>(i)]; }
-
- private:
-  std::unique_ptr<T[]> data_;
-};
 
 constexpr int kNormPadding = 16;  // norms that may be read beyond the last pixel
 
@@ -33,12 +15,12 @@ constexpr int kNormPadding = 16;  // norms that may be read beyond the last pixe
 struct Lattice {
   int corners = 0;                // d + 1: vertices around a pixel, and axes to blur along
   int64_t pixels = 0, vertices = 0;
-  Scratch<int32_t> ids;           // [pixels, corners] vertex
-  Scratch<float> weights;         // [pixels, corners] its barycentric weight
+  Buffer<int32_t> ids;            // [pixels, corners] vertex
+  Buffer<float> weights;          // [pixels, corners] its barycentric weight
   // Runs of neighbouring vertices along each axis, one after the other, the last of a run as ~vertex. A vertex
   // without neighbour on an axis is not in its list: blurring leaves it as it is.
   std::vector<std::vector<int32_t>> runs;  // [corners]
-  Scratch<float> norm;            // [pixels + kNormPadding] m = 1 / sqrt(G(1) + 1e-20)
+  Buffer<float> norm;             // [pixels + kNormPadding] m = 1 / sqrt(G(1) + 1e-20)
 
   // For splatting with several threads: the entries (pixel * corners + corner) of each vertex in pixel order.
   std::vector<int64_t> entry_start;  // [vertices + 1]

@@ -30,9 +30,9 @@ template <class Lanes, int kParts, int kCorners>
 ALWAYS_INLINE void splat_rows(const Lattice& lattice, int64_t first, int64_t count, const float* rows, int parts,
                               float* values) {
   const int n = kParts ? kParts : parts, width = n * Lanes::kLanes;
-  const int32_t* ids = lattice.ids.get() + first * kCorners;
-  const float* weights = lattice.weights.get() + first * kCorners;
-  const float* norm = lattice.norm.get() + first;
+  const int32_t* ids = lattice.ids.data() + first * kCorners;
+  const float* weights = lattice.weights.data() + first * kCorners;
+  const float* norm = lattice.norm.data() + first;
   for (int64_t i = 0; i < count; ++i, ids += kCorners, weights += kCorners)
     for (int r = 0; r < n; ++r) {
       const auto row = at<Lanes>(rows + i * width + r * Lanes::kLanes) * norm[i];
@@ -47,8 +47,8 @@ template <class Lanes, int kParts, int kCorners>
 ALWAYS_INLINE void splat_vertex_rows(const Lattice& lattice, int64_t begin, int64_t end, const float* rows, int parts,
                                      float* values) {
   const int n = kParts ? kParts : parts, width = n * Lanes::kLanes;
-  const float* weights = lattice.weights.get();
-  const float* norm = lattice.norm.get();
+  const float* weights = lattice.weights.data();
+  const float* norm = lattice.norm.data();
   for (int64_t v = begin; v < end; ++v)
     for (int r = 0; r < n; ++r) {
       typename Lanes::Vector sum = {};
@@ -68,8 +68,8 @@ template <class Lanes, int kParts, int kCorners>
 ALWAYS_INLINE void slice_rows(const Lattice& lattice, int64_t first, int64_t count, const float* values, int parts,
                               float* rows) {
   const int n = kParts ? kParts : parts, width = n * Lanes::kLanes;
-  const int32_t* ids = lattice.ids.get() + first * kCorners;
-  const float* weights = lattice.weights.get() + first * kCorners;
+  const int32_t* ids = lattice.ids.data() + first * kCorners;
+  const float* weights = lattice.weights.data() + first * kCorners;
   for (int64_t i = 0; i < count; ++i, ids += kCorners, weights += kCorners)
     for (int r = 0; r < n; ++r) {
       auto sum = weights[0] * at<Lanes>(values + static_cast<int64_t>(ids[0]) * width + r * Lanes::kLanes);

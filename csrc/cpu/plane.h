@@ -2,36 +2,14 @@
 #pragma once
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <new>
 
-#include "cpu/pages.h"
+#include "cpu/buffer.h"
 
 namespace wsis {
 
 constexpr int64_t kRowMultiple = 16;  // rows are padded to a multiple of this, 64 bytes of floats; >= kMaxRadius - 1
 constexpr int64_t kHalo = 4;          // rows above and below, for the walk of radius 5
-
-// 64-byte aligned memory, not initialised; in huge pages if it takes several.
-template <class T>
-class Buffer {
- public:
-  explicit Buffer(int64_t count)
-      : data_(static_cast<T*>(::operator new(std::max<int64_t>(1, count) * sizeof(T), std::align_val_t(64)))) {
-    if (count * static_cast<int64_t>(sizeof(T)) >= 2 * kHugePage) prefer_huge_pages(data_.get(), count * sizeof(T));
-  }
-  Buffer(int64_t count, T value) : Buffer(count) { std::fill_n(data_.get(), count, value); }
-  T* data() { return data_.get(); }
-  const T* data() const { return data_.get(); }
-
- private:
-  struct Free {
-    void operator()(T* p) const { ::operator delete(p, std::align_val_t(64)); }
-  };
-  std::unique_ptr<T, Free> data_;
-};
 
 // How the planes of one image lie in memory: value (y, x) at at(y) + x; rows of `columns` values, w of which count. Left
 // of every row, and so right of the row before, lies a margin. Rows are an odd number of cache lines apart: at powers of

@@ -5,7 +5,6 @@ namespace wsis {
 namespace {
 
 constexpr int kBlock = 256;
-constexpr unsigned kFullWarp = 0xffffffffu;
 constexpr int kScanBlock = 1024;  // threads that number one image
 constexpr int kScanWarps = kScanBlock / 32;
 constexpr int kAhead = 8;  // loads of a thread under way at once, or the table would be waited for word by word
@@ -18,11 +17,9 @@ __global__ void __launch_bounds__(kBlock)
   const int lane = threadIdx.x & 31;
   const int32_t id = pixel.index < plane ? ids[pixel.plane * plane + pixel.index] : 0;
   const int32_t left = __shfl_up_sync(kFullWarp, id, 1);
-  const unsigned starts = __ballot_sync(kFullWarp, lane == 0 || left != id);
-  if (!(starts >> lane & 1) || !is_named(id, plane)) return;
-  const unsigned later = starts & ~(kFullWarp >> (31 - lane));
-  const int end = later ? __ffs(static_cast<int>(later)) - 1 : 32;
-  atomicAdd(table + pixel.plane * (plane + 1) + id, end - lane);
+  const bool first = lane == 0 || left != id;
+  const int length = run_length(first);
+  if (first && is_named(id, plane)) atomicAdd(table + pixel.plane * (plane + 1) + id, length);
 }
 
 // table: [B, plane + 1] areas -> new ids, 0 where the area does not fit; counts: [B]. One block, one image: every warp

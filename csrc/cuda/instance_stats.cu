@@ -9,7 +9,6 @@ namespace wsis {
 namespace {
 
 constexpr int kBlock = 256;
-constexpr unsigned kFullWarp = 0xffffffffu;
 using Wide = unsigned long long;  // what the 64-bit atomics take
 
 // Monotone in the score, and never 0 for a number; -0 becomes +0.
@@ -52,8 +51,7 @@ struct RunView {
     row = id > 0 && id <= p.capacity ? b * p.capacity + id - 1 : -1;
     const int32_t left = __shfl_up_sync(kFullWarp, id, 1);
     first = lane == 0 || x == 0 || left != id;
-    const unsigned later = __ballot_sync(kFullWarp, first) & ~(kFullWarp >> (31 - lane));
-    length = (later ? __ffs(static_cast<int>(later)) - 1 : 32) - lane;
+    length = run_length(first);
   }
 };
 

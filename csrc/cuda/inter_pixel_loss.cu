@@ -9,7 +9,6 @@ namespace {
 
 constexpr int kTileRows = 8, kTileColumns = 32, kTileThreads = kTileRows * kTileColumns;
 constexpr int kSumThreads = 256, kWarp = 32;
-constexpr unsigned kAllLanes = 0xffffffffu;
 
 // The cells that the pairs of one tile of sources touch: radius - 1 more rows below, radius - 1 more columns on either
 // side. Planes of `cells` entries in shared memory.
@@ -128,7 +127,7 @@ __global__ void __launch_bounds__(kTileThreads)
   int offsets = 0;
   if (top + row + radius <= h && left + column + 2 * radius - 1 <= w)
     offsets = count_source(tile, paths, row * tile.pitch + column + radius - 1);
-  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) offsets += __shfl_down_sync(kAllLanes, offsets, lanes);
+  for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) offsets += __shfl_down_sync(kFullWarp, offsets, lanes);
   if (thread % kWarp == 0 && offsets != 0)
     atomicAdd(reinterpret_cast<unsigned long long*>(offset_sum), static_cast<unsigned long long>(int64_t(offsets)));
   __syncthreads();
@@ -145,7 +144,7 @@ __global__ void __launch_bounds__(kTileThreads)
 __device__ void add_warp(LossTerms& terms) {
   for (int lanes = kWarp / 2; lanes > 0; lanes /= 2) {
     LossTerms other;
-    for (int i = 0; i < kLossTerms; ++i) other.sum[i] = __shfl_down_sync(kAllLanes, terms.sum[i], lanes);
+    for (int i = 0; i < kLossTerms; ++i) other.sum[i] = __shfl_down_sync(kFullWarp, terms.sum[i], lanes);
     terms.add(other.sum);
   }
 }

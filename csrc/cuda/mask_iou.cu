@@ -10,13 +10,13 @@ constexpr int kThreads = 256, kWarps = kThreads / 32;
 __global__ void __launch_bounds__(kThreads) pack_kernel(MaskSets sets, uint32_t* RESTRICT words, int64_t count) {
   const auto [mask, pixel] = pixel_of_thread(32 * count, kThreads);
   const uint8_t* plane = mask < sets.N ? sets.a + mask * sets.plane : sets.b + (mask - sets.N) * sets.plane;
-  const unsigned bits = __ballot_sync(0xffffffffu, pixel < sets.plane && plane[pixel] != 0);
+  const unsigned bits = __ballot_sync(kFullWarp, pixel < sets.plane && plane[pixel] != 0);
   if (threadIdx.x % 32 == 0 && pixel / 32 < count) words[mask * count + pixel / 32] = bits;
 }
 
 // The sum of a value over the block, in thread 0.
 __device__ __forceinline__ unsigned block_sum(unsigned value, unsigned* shared) {
-  value = __reduce_add_sync(0xffffffffu, value);
+  value = __reduce_add_sync(kFullWarp, value);
   __syncthreads();  // the sum of the round before has been read
   if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = value;
   __syncthreads();

@@ -1,8 +1,8 @@
 // A grid over the planes [B, P] of pairs (blocks along y) and the pixels of an image (along x).
 #pragma once
 
-#include "common/cuda_launch.h"
 #include "common/macros.h"
+#include "cuda/planes.h"
 
 namespace wsis {
 
@@ -19,10 +19,10 @@ struct PairPixel {
   int p;
 
   __device__ __forceinline__ PairPixel(int64_t plane, unsigned pixel, int64_t W, int offsets) {
-    const unsigned row = pixel / static_cast<unsigned>(W);
+    const Place place = place_of(pixel, W);
     at = pixel;
-    y = row;
-    x = pixel - row * static_cast<unsigned>(W);
+    y = place.y;
+    x = place.x;
     b = static_cast<unsigned>(plane) / static_cast<unsigned>(offsets);
     p = static_cast<int>(plane - b * offsets);
   }

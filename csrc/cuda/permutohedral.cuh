@@ -204,7 +204,7 @@ __global__ void __launch_bounds__(kLatticeBlock)
     sum[3] += weight * (row.w * norm);
   }
   for (int c = 0; c < 4; ++c)
-    for (int other = 4; other > 0; other /= 2) sum[c] += __shfl_xor_sync(0xffffffffu, sum[c], other);
+    for (int other = 4; other > 0; other /= 2) sum[c] += __shfl_xor_sync(kFullWarp, sum[c], other);
   if (inside && lane == 0)
     *reinterpret_cast<float4*>(values + v * width + channel) = make_float4(sum[0], sum[1], sum[2], sum[3]);
 }

@@ -30,6 +30,13 @@ __device__ __forceinline__ Place place_of(uint32_t index, int64_t width) {
   return {index / columns, index % columns};
 }
 
+// With `first` where runs of a warp's 32 pixels begin: the pixels of the run from this lane on. The whole warp calls it.
+__device__ __forceinline__ int run_length(bool first) {
+  const int lane = threadIdx.x & 31;
+  const unsigned later = __ballot_sync(kFullWarp, first) & ~(kFullWarp >> (31 - lane));
+  return (later ? __ffs(static_cast<int>(later)) - 1 : 32) - lane;
+}
+
 // The blocks that this takes; 0, which a launch refuses, if they are more than a grid can have.
 inline unsigned plane_grid(int64_t planes, int64_t pixels, int block) {
   const int64_t blocks = planes * ((pixels + block - 1) / block);

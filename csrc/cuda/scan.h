@@ -11,7 +11,6 @@ namespace wsis {
 namespace {
 
 constexpr int kScanItems = kScanTile / kScanBlock;  // values one thread of the long scan adds up itself
-constexpr unsigned kFullWarp = 0xffffffffu;
 
 // Sum of the values of all threads before this one, and of all of them; every thread of a block of kScanBlock takes
 // part. `warp_sums` is shared memory for kScanBlock / 32 values and may be used again after the next barrier.
